@@ -1,0 +1,1 @@
+"""Outcome tables, importers, frontiers and landmarks."""

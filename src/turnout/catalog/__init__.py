@@ -1,0 +1,1 @@
+"""Reads every method's card without importing the method."""

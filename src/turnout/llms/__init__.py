@@ -1,0 +1,1 @@
+"""sends whole requests to language models."""

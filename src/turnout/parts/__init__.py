@@ -1,0 +1,1 @@
+"""Level-free algorithms over numpy, scipy and scikit-learn."""
