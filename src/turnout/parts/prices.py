@@ -65,12 +65,12 @@ class Switches:
 
     def deltas(self, table: Float) -> Float:
         """What each switch adds to the sum of `table` (n, m) over the choices, (s,)."""
-        before = self.start.copy()
+        order = np.argsort(self.item, kind="stable")  # an item's switches stay in order
+        item, to = self.item[order], self.to[order]
+        first = np.concatenate(([True], item[1:] != item[:-1]))[: len(item)]
+        came_from = np.where(first, self.start[item], np.roll(to, 1))
         previous = np.empty_like(self.to)
-        for r in range(len(self.item)):  # one pass: an item's switches are in order
-            i = self.item[r]
-            previous[r] = before[i]
-            before[i] = self.to[r]
+        previous[order] = came_from
         return np.asarray(table[self.item, self.to] - table[self.item, previous])
 
     def frontier(self, quality: Float, cost: Float) -> Frontier:
