@@ -16,7 +16,7 @@ from turnout.core.errors import (
 from turnout.core.frontier import Frontier
 from turnout.core.outcomes import Outcomes
 from turnout.core.pool import Pool
-from turnout.core.protocols import Online, Predictor, Recipe, Router, Sequential
+from turnout.core.protocols import Inputs, Online, Predictor, Recipe, Router, Sequential
 from turnout.core.trace import Trace
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "DataError",
     "Frontier",
     "InputError",
+    "Inputs",
     "MissingExtraError",
     "Online",
     "Outcomes",

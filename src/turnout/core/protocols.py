@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from numpy.random import Generator
+from numpy.typing import NDArray
 
 from turnout.core._check import Float, Int
 from turnout.core.assignment import Assignment
@@ -20,7 +21,10 @@ from turnout.core.budget import Budget
 from turnout.core.outcomes import Outcomes
 from turnout.core.pool import Pool
 
-__all__ = ["Online", "Predictor", "Recipe", "Router", "Sequential"]
+#: A batch: n texts, or an array (n, d).
+Inputs = Sequence[Any] | NDArray[Any]
+
+__all__ = ["Inputs", "Online", "Predictor", "Recipe", "Router", "Sequential"]
 
 
 @runtime_checkable
@@ -32,7 +36,7 @@ class Predictor(Protocol):
         """The m destinations, in column order."""
         ...
 
-    def predict(self, inputs: Sequence[Any]) -> tuple[Float, Float]:
+    def predict(self, inputs: Inputs) -> tuple[Float, Float]:
         """Expected quality (n, m) in [0, 1] and expected cost (n, m) >= 0; pure."""
         ...
 
@@ -46,9 +50,7 @@ class Router(Protocol):
         """The destinations it knows; a pool may hold any of them, in any order."""
         ...
 
-    def route(
-        self, inputs: Sequence[Any], pool: Pool, *, budget: Budget, rng: Generator
-    ) -> Assignment:
+    def route(self, inputs: Inputs, pool: Pool, *, budget: Budget, rng: Generator) -> Assignment:
         """Choose for each input; `index` counts in the order of `pool.names`."""
         ...
 
@@ -64,7 +66,7 @@ class Sequential(Protocol):
 
     def proceed(
         self,
-        inputs: Sequence[Any],
+        inputs: Inputs,
         asked: Int,
         answers: Sequence[Sequence[str]],
         pool: Pool,
@@ -91,6 +93,6 @@ class Recipe(Protocol):
 class Online(Protocol):
     """Learns while it serves."""
 
-    def learn(self, inputs: Sequence[Any], chosen: Int, outcome: Float) -> None:
+    def learn(self, inputs: Inputs, chosen: Int, outcome: Float) -> None:
         """Take in the outcome (n,) in [0, 1] of the chosen destinations (n,)."""
         ...

@@ -6,19 +6,17 @@ known beforehand and enters as its mean. One straight line a destination is what
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from turnout.core import Outcomes, _check
+from turnout.core import Inputs, Outcomes, _check
 from turnout.core._check import Float
 
 __all__ = ["CostModel", "fit_costs", "lengths"]
 
 
-def lengths(inputs: Sequence[Any]) -> Float:
+def lengths(inputs: Inputs) -> Float:
     """Characters of each text, (n,); 0 for inputs that are no text."""
     if isinstance(inputs, np.ndarray) and inputs.ndim == 2:
         return np.zeros(len(inputs))
@@ -49,7 +47,7 @@ class CostModel:
         object.__setattr__(self, "slope", _check.floats("costs.slope", self.slope, (m,), low=0))
         object.__setattr__(self, "floor", _check.floats("costs.floor", self.floor, (m,), low=0))
 
-    def predict(self, inputs: Sequence[Any]) -> Float:
+    def predict(self, inputs: Inputs) -> Float:
         """Expected cost (n, m) >= 0."""
         line = self.base + lengths(inputs)[:, None] * self.slope
         return np.asarray(np.maximum(line, self.floor))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.random import Generator
@@ -13,6 +12,7 @@ from turnout.core import (
     Assignment,
     Budget,
     InputError,
+    Inputs,
     Outcomes,
     Pool,
     Predictor,
@@ -68,13 +68,11 @@ class Priced:
         """The destinations it knows."""
         return self.predictor.names
 
-    def predict(self, inputs: Sequence[Any]) -> tuple[Float, Float]:
+    def predict(self, inputs: Inputs) -> tuple[Float, Float]:
         """The predictor's quality (n, m) and cost (n, m)."""
         return self.predictor.predict(inputs)
 
-    def route(
-        self, inputs: Sequence[Any], pool: Pool, *, budget: Budget, rng: Generator
-    ) -> Assignment:
+    def route(self, inputs: Inputs, pool: Pool, *, budget: Budget, rng: Generator) -> Assignment:
         """One destination an item, within the budget by the predictor's own figures.
 
         Raises
