@@ -1,1 +1,5 @@
 """Outcome tables, importers, frontiers and landmarks."""
+
+from turnout.bench.reader import Report, Table, leaks, read
+
+__all__ = ["Report", "Table", "leaks", "read"]
