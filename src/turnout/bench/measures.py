@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from turnout.core import Frontier
 from turnout.core._check import Float
@@ -163,7 +165,7 @@ def hull_area(cost: Sequence[float], quality: Sequence[float], low: float, high:
 
 
 def resampled_aiq(
-    sweeps: Sequence[tuple[Float, Float]],
+    sweeps: Sequence[tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]],
     single_cost: Float,
     *,
     resamples: int,

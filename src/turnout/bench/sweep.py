@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import NDArray
 
 from turnout.bench import measures
 from turnout.core import Budget, Frontier, InputError, Outcomes, Pool, Router, Sequential
-from turnout.core._check import Bool, Float
+from turnout.core._check import Bool, Float, Int
 from turnout.parts import prices
 
 __all__ = ["Played", "Sweep", "cheapest", "from_predictions", "from_rows", "play", "route"]
 
-#: Policies kept for resampling besides the vertices of the hull.
-_KEPT = 24
+#: Policies kept for resampling: vertices of the hull, and settings spread along the whole path.
+_VERTICES, _SPREAD = 32, 8
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -28,14 +30,14 @@ class Sweep:
         Mean cost and quality at every setting. The cheapest destination's point is always among
         them, because any router can be mixed with it at random.
     cost, quality : array (n, p)
-        Of each row, at p settings among which are all vertices of the hull.
+        Of each row, at p settings among which are the vertices of the hull (32 of them at most).
     recovery : (share (r,), recovered (r,)), optional
         Two destinations only: see `measures.recovery`.
     """
 
     frontier: Frontier
-    cost: Float
-    quality: Float
+    cost: NDArray[np.floating[Any]]
+    quality: NDArray[np.floating[Any]]
     recovery: tuple[Float, Float] | None = None
 
 
@@ -76,8 +78,8 @@ def from_predictions(quality: Float, cost: Float, truth: Outcomes) -> Sweep:
     hull = path.hull()
     assert path.knob is not None
     assert hull.knob is not None
-    vertices = np.flatnonzero(np.isin(path.knob, hull.knob))
-    spread = np.linspace(0, len(path) - 1, min(_KEPT, len(path))).astype(np.int64)
+    vertices = _thinned(np.flatnonzero(np.isin(path.knob, hull.knob)), _VERTICES)
+    spread = _thinned(np.arange(len(path)), _SPREAD)
     rows = np.arange(truth.n)
     counts = np.searchsorted(-switches.price, -path.knob, side="right")
     choices = [switches.after(int(counts[k])) for k in np.union1d(vertices, spread)]
@@ -91,10 +93,8 @@ def from_predictions(quality: Float, cost: Float, truth: Outcomes) -> Sweep:
         )
     return Sweep(
         frontier=_with_point(path, truth, base),
-        cost=np.stack([truth.cost[:, base], *(truth.cost[rows, c] for c in choices)], axis=1),
-        quality=np.stack(
-            [truth.quality[:, base], *(truth.quality[rows, c] for c in choices)], axis=1
-        ),
+        cost=_stacked(truth.cost[:, base], [truth.cost[rows, c] for c in choices]),
+        quality=_stacked(truth.quality[:, base], [truth.quality[rows, c] for c in choices]),
         recovery=recovery,
     )
 
@@ -102,8 +102,8 @@ def from_predictions(quality: Float, cost: Float, truth: Outcomes) -> Sweep:
 def from_rows(played: list[Played], truth: Outcomes) -> Sweep:
     """A sweep over settings that were each played on every row."""
     base = cheapest(truth)
-    cost = np.stack([truth.cost[:, base], *(one.cost for one in played)], axis=1)
-    quality = np.stack([truth.quality[:, base], *(one.quality for one in played)], axis=1)
+    cost = _stacked(truth.cost[:, base], [one.cost for one in played])
+    quality = _stacked(truth.quality[:, base], [one.quality for one in played])
     pair = _pair(truth)
     recovery = None
     if pair is not None and played:
@@ -111,7 +111,10 @@ def from_rows(played: list[Played], truth: Outcomes) -> Sweep:
         share = np.array([float(one.asked[:, pair[1]].mean()) for one in played])
         reached = np.array([float(one.quality.mean()) for one in played])
         recovery = measures.recovery_of_points(share, reached, weak, strong)
-    frontier = Frontier(cost.mean(axis=0), quality.mean(axis=0))
+    frontier = Frontier(
+        np.array([truth.cost[:, base].mean(), *(one.cost.mean() for one in played)]),
+        np.array([truth.quality[:, base].mean(), *(one.quality.mean() for one in played)]),
+    )
     return Sweep(frontier=frontier, cost=cost, quality=quality, recovery=recovery)
 
 
@@ -163,6 +166,18 @@ def play(router: Sequential, truth: Outcomes, pool: Pool, budget: Budget, rng: G
             for row, i, j in zip(kept, live, step, strict=True)
         ]
     return Played(cost=cost, quality=quality, asked=asked)
+
+
+def _stacked(first: Float, more: list[Float]) -> NDArray[np.float32]:
+    """Columns side by side; single precision, because there are many and they are only averaged."""
+    return np.stack([first, *more], axis=1).astype(np.float32)
+
+
+def _thinned(index: Int, count: int) -> Int:
+    """At most `count` entries, evenly spread, both ends among them."""
+    if len(index) <= count:
+        return index
+    return np.asarray(index[np.linspace(0, len(index) - 1, count).round().astype(np.int64)])
 
 
 def _answer(truth: Outcomes, row: int, column: int) -> str:
