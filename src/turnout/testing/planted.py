@@ -144,9 +144,10 @@ def as_arrays(problem: Planted, rng: Generator) -> Planted:
 
 
 def shuffled(outcomes: Outcomes, rng: Generator) -> Outcomes:
-    """The table with its rows of outcomes dealt to other inputs: nothing is left to learn.
+    """The table with its outcomes dealt to other rows: nothing is left to learn.
 
-    Every destination keeps its mean quality and cost; only the tie to the inputs is cut.
+    Quality, cost and latency of a row move together, away from its input and its answers. Every
+    destination keeps its mean quality and cost; only the tie to what was said is cut.
 
     Parameters
     ----------
@@ -155,8 +156,14 @@ def shuffled(outcomes: Outcomes, rng: Generator) -> Outcomes:
     rng : Generator
         Source of the permutation.
     """
-    dealt = outcomes.take(rng.permutation(outcomes.n))
-    return replace(dealt, inputs=outcomes.inputs)
+    order = rng.permutation(outcomes.n)
+    return replace(
+        outcomes,
+        quality=outcomes.quality[order],
+        cost=outcomes.cost[order],
+        latency=None if outcomes.latency is None else outcomes.latency[order],
+        propensity=None if outcomes.propensity is None else outcomes.propensity[order],
+    )
 
 
 def blanked(outcomes: Outcomes, share: float, rng: Generator) -> Outcomes:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
+from numpy.random import Generator
 
 from turnout.core import (
     Assignment,
@@ -74,22 +75,21 @@ class Subject:
 
     case: Case
     card: Card
-    notes: list[str] = field(default_factory=list)
 
     @cached_property
     def train(self) -> Planted:
         """The planted hard problem to fit on."""
-        return self._problem(planted.hard, _TRAIN, seed=1)
+        return _problem(planted.hard, _TRAIN, 1, self.case.inputs)
 
     @cached_property
     def test(self) -> Planted:
         """Fresh rows of the same problem to judge on."""
-        return self._problem(planted.hard, _TEST, seed=2)
+        return _problem(planted.hard, _TEST, 2, self.case.inputs)
 
     @cached_property
     def easy(self) -> Planted:
         """A planted problem without noise to fit on."""
-        return self._problem(planted.easy, 120, seed=3)
+        return _problem(planted.easy, 120, 3, self.case.inputs)
 
     @cached_property
     def fitted(self) -> Predictor | Router:
@@ -170,20 +170,26 @@ class Subject:
                 spent.append(float((dense * table.cost).sum(axis=1).mean()))
         return Frontier(np.array(spent), np.array(reached), np.array(PRICES))
 
-    def _problem(self, draw: Any, n: int, seed: int) -> Planted:
-        rng = np.random.default_rng(seed)
-        problem: Planted = draw(n, rng)
-        return planted.as_arrays(problem, rng) if self.case.inputs == "array" else problem
+
+@cache
+def _problem(draw: Callable[[int, Generator], Planted], n: int, seed: int, inputs: str) -> Planted:
+    """A planted problem; its arrays are read-only, so all subjects share it."""
+    rng = np.random.default_rng(seed)
+    problem = draw(n, rng)
+    return planted.as_arrays(problem, rng) if inputs == "array" else problem
 
 
-def singles(problem: Planted) -> Frontier:
-    """What each single destination costs and earns: the curve that a router must rise above."""
-    return Frontier(problem.outcomes.cost.mean(axis=0), problem.expected.mean(axis=0))
+def singles(problem: Planted, *, drawn: bool = False) -> Frontier:
+    """What each single destination costs and earns: the curve that a router must rise above.
+
+    By the expected quality, or by the answers `drawn`, as a sequential router is judged.
+    """
+    quality = problem.outcomes.quality if drawn else problem.expected
+    return Frontier(problem.outcomes.cost.mean(axis=0), quality.mean(axis=0))
 
 
-def gain(reached: Frontier, problem: Planted) -> float:
-    """Largest quality above any mixture of single destinations of the same mean cost."""
-    base = singles(problem)
+def gain(reached: Frontier, base: Frontier) -> float:
+    """Largest quality above any mixture of single destinations (`base`) of the same mean cost."""
     inside = reached.cost >= base.cost.min() * (1 - 1e-9)
     if not inside.any():
         return -1.0
