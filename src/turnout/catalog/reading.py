@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
+from dataclasses import MISSING
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +55,14 @@ def _assigned(node: ast.stmt) -> ast.expr | None:
 
 
 def _arguments(value: ast.expr, path: Path) -> dict[str, Any]:
-    call = isinstance(value, ast.Call) and isinstance(value.func, ast.Name)
-    if not isinstance(value, ast.Call) or not call or value.func.id != "Card" or value.args:  # type: ignore[attr-defined]
+    if not _is_card_call(value):
         raise InputError(
             f"CARD in {path.name}",
             "be one call Card(name=..., ...)",
             ast.unparse(value),
             "Write the card as a literal.",
         )
+    assert isinstance(value, ast.Call)
     arguments = {}
     for keyword in value.keywords:
         field = keyword.arg or "**"
@@ -83,8 +85,13 @@ def _arguments(value: ast.expr, path: Path) -> dict[str, Any]:
     return arguments
 
 
-_REQUIRED = {
-    name
-    for name, field in Card.__dataclass_fields__.items()
-    if field.default.__class__.__name__ == "_MISSING_TYPE"
-}
+def _is_card_call(value: ast.expr) -> bool:
+    return (
+        isinstance(value, ast.Call)
+        and isinstance(value.func, ast.Name)
+        and value.func.id == "Card"
+        and not value.args
+    )
+
+
+_REQUIRED = {field.name for field in dataclasses.fields(Card) if field.default is MISSING}
