@@ -1,0 +1,194 @@
+"""Destinations that run in this process: the laboratory's models, on a thread of their own.
+
+The last user message is the prompt; `max_tokens` is honoured and every other option ignored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+import uuid
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+import orjson
+
+from turnout.core import InputError
+from turnout.lab import tokenizer
+from turnout.serve import sse
+from turnout.serve.errors import AnswerError
+from turnout.serve.request import ChatRequest, last_user
+from turnout.serve.upstream import Chunk, Price, Reply, Usage
+
+__all__ = ["LabUpstream", "Model"]
+
+
+class Written(Protocol):
+    """A whole answer of a model."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def prompt_tokens(self) -> int: ...
+    @property
+    def completion_tokens(self) -> int: ...
+
+
+class Model(Protocol):
+    """What is asked of a model: `turnout.lab.model.LanguageModel` is one."""
+
+    def tokens(self, prompt: str) -> list[int]:
+        """Token ids of a prompt."""
+        ...
+
+    def generate(
+        self, prompts: Sequence[str], *, max_tokens: int | None = None
+    ) -> Sequence[Written]:
+        """Whole answers."""
+        ...
+
+    def stream(self, prompt: str, *, max_tokens: int | None = None) -> Iterator[str]:
+        """One answer in pieces."""
+        ...
+
+
+class LabUpstream:
+    """One model of the laboratory.
+
+    Parameters
+    ----------
+    name : str
+        Name in the pool.
+    model : Model
+    price : callable
+        Cost in USD of so many tokens read and written.
+    answer_limit : int
+        Most tokens the model writes, the mark that ends an answer included.
+    """
+
+    def __init__(self, *, name: str, model: Model, price: Price, answer_limit: int) -> None:
+        self.name = name
+        self._model = model
+        self._price = price
+        self._answer_limit = answer_limit
+        # one thread: a model's arithmetic gains nothing from being run twice at once
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"turnout-lab-{name}")
+
+    async def complete(self, request: ChatRequest) -> Reply:
+        """The whole answer; see `Upstream`."""
+        prompt, limit = last_user(request.fields), _limit(request)
+        loop = asyncio.get_running_loop()
+        try:
+            (written,) = await loop.run_in_executor(
+                self._executor, lambda: self._model.generate([prompt], max_tokens=limit)
+            )
+        except InputError as error:
+            raise self._refusal(error) from None
+        # the mark that ends an answer counts as written but stands for no text
+        whole = len(tokenizer.encode(written.text)) < written.completion_tokens
+        usage = self._usage(written.prompt_tokens, written.completion_tokens)
+        head = _head(self.name, "chat.completion")
+        choice = {
+            "index": 0,
+            "message": {"role": "assistant", "content": written.text},
+            "finish_reason": "stop" if whole else "length",
+        }
+        body = orjson.dumps({**head, "choices": [choice], "usage": _told(usage)})
+        return Reply(body=body, usage=usage, completion_id=head["id"])
+
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
+        """The answer in pieces; see `Upstream`."""
+        prompt, limit = last_user(request.fields), _limit(request)
+        loop = asyncio.get_running_loop()
+        pieces: asyncio.Queue[str | InputError | None] = asyncio.Queue()
+        stop = threading.Event()
+
+        def write() -> None:
+            end: InputError | None = None
+            try:
+                for piece in self._model.stream(prompt, max_tokens=limit):
+                    loop.call_soon_threadsafe(pieces.put_nowait, piece)
+                    if stop.is_set():
+                        return
+            except InputError as error:
+                end = error
+            loop.call_soon_threadsafe(pieces.put_nowait, end)
+
+        head = _head(self.name, "chat.completion.chunk")
+        work = loop.run_in_executor(self._executor, write)
+        written = 0
+        delta: dict[str, str] = {"role": "assistant"}
+        try:
+            while isinstance(piece := await pieces.get(), str):
+                # a token is a piece, but for the bytes of one character outside ASCII
+                written += 1 if piece.isascii() else len(piece.encode())
+                yield Chunk(
+                    data=_event(head, {**delta, "content": piece}), completion_id=head["id"]
+                )
+                delta = {}
+        finally:
+            stop.set()
+        if piece is not None:
+            raise self._refusal(piece) from None
+        await work
+        read = len(self._model.tokens(prompt))
+        whole = written < min(limit or self._answer_limit, self._answer_limit)
+        usage = self._usage(read, written + whole)  # the mark that ends an answer is written too
+        data = _event(head, delta, "stop" if whole else "length")
+        if request.wants_usage:
+            data += sse.event(orjson.dumps({**head, "choices": [], "usage": _told(usage)}))
+        yield Chunk(data=data + sse.event(sse.DONE), usage=usage, completion_id=head["id"])
+
+    async def close(self) -> None:
+        """Let the thread end once it is done."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def _usage(self, read: int, written: int) -> Usage:
+        return Usage(input_tokens=read, output_tokens=written, cost_usd=self._price(read, written))
+
+    def _refusal(self, error: InputError) -> AnswerError:
+        """A prompt too long for this model may fit another one; a bad option fits none."""
+        prompt = error.field == "prompt"
+        told = {
+            "message": str(error),
+            "type": "invalid_request_error",
+            "param": "messages" if prompt else error.field,
+            "code": "context_length_exceeded" if prompt else "invalid_request",
+        }
+        return AnswerError(
+            self.name,
+            told["code"],
+            error.rule,
+            error.value,
+            error.hint,
+            status=400,
+            retry=prompt,
+            reply=orjson.dumps({"error": told}),
+        )
+
+
+def _limit(request: ChatRequest) -> int | None:
+    fields = request.fields
+    limit: int | None = fields.get("max_completion_tokens", fields.get("max_tokens"))
+    return limit
+
+
+def _head(model: str, kind: str) -> dict[str, Any]:
+    name = f"chatcmpl-{uuid.uuid4().hex}"
+    return {"id": name, "object": kind, "created": int(time.time()), "model": model}
+
+
+def _event(head: dict[str, Any], delta: dict[str, str], finish: str | None = None) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    return sse.event(orjson.dumps({**head, "choices": [choice]}))
+
+
+def _told(usage: Usage) -> dict[str, int]:
+    read, written = usage.input_tokens or 0, usage.output_tokens or 0
+    return {
+        "prompt_tokens": read,
+        "completion_tokens": written,
+        "total_tokens": read + written,
+    }

@@ -1,0 +1,252 @@
+"""The seam towards routing: one request in, one decision out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, final
+
+import numpy as np
+from numpy.random import Generator
+
+from turnout.core import Budget, Pool, Predictor, Router
+from turnout.core._check import Float
+from turnout.parts import prices
+from turnout.parts.priced import columns
+from turnout.serve.errors import RequestError
+from turnout.serve.pace import Pace
+from turnout.serve.request import ChatRequest
+
+__all__ = ["AUTO", "Decision", "Fixed", "Named", "Opaque", "Policy", "Routed"]
+
+#: The model name that asks to be routed.
+AUTO = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """Where one request goes, and why.
+
+    Parameters
+    ----------
+    destination : str
+        The choice.
+    propensity : float, optional
+        Probability with which the policy made it; None where that is not known.
+    price : float
+        Quality given up to save one unit of cost.
+    names : tuple of str
+        The candidates.
+    quality, cost : tuple of float
+        Predictions for each candidate; empty where the policy makes none.
+    order : tuple of str
+        The other candidates, best first, to fall back on; empty where nothing else will do.
+    """
+
+    destination: str
+    propensity: float | None
+    price: float = 0.0
+    names: tuple[str, ...] = ()
+    quality: tuple[float, ...] = ()
+    cost: tuple[float, ...] = ()
+    order: tuple[str, ...] = ()
+
+
+class Policy(Protocol):
+    """Decides, and hears what its decisions cost."""
+
+    def decide(self, request: ChatRequest) -> Decision:
+        """Choose a destination."""
+        ...
+
+    def settle(self, cost: float) -> None:
+        """Take in what one request has cost."""
+        ...
+
+
+@final
+class Named:
+    """Sends a request to the model it names; `auto` is left to another policy.
+
+    Parameters
+    ----------
+    auto : Policy
+        Decides for `auto`.
+    names : sequence of str
+        The pool.
+    """
+
+    def __init__(self, auto: Policy, names: Sequence[str]) -> None:
+        self._auto = auto
+        self._names = tuple(names)
+
+    def decide(self, request: ChatRequest) -> Decision:
+        """The named destination and no other, or what `auto` decides.
+
+        Raises
+        ------
+        RequestError
+            No destination goes by that name.
+        """
+        if request.model == AUTO:
+            return self._auto.decide(request)
+        if request.model in self._names:
+            return Decision(destination=request.model, propensity=1.0, names=(request.model,))
+        rule = f"be one of {AUTO}, {', '.join(self._names)}"
+        hint = f"Ask for {AUTO!r} to have it routed."
+        model = request.model
+        raise RequestError("model", rule, model, hint, status=404, code="model_not_found")
+
+    def settle(self, cost: float) -> None:
+        """Pass it on: what is spent on named models is spent."""
+        self._auto.settle(cost)
+
+
+@final
+class Fixed:
+    """Sends everything to one destination.
+
+    Parameters
+    ----------
+    destination : str
+    """
+
+    def __init__(self, destination: str) -> None:
+        self._decision = Decision(destination=destination, propensity=1.0, names=(destination,))
+
+    def decide(self, request: ChatRequest) -> Decision:
+        """The one destination."""
+        return self._decision
+
+    def settle(self, cost: float) -> None:
+        """Nothing to learn."""
+
+
+@final
+class Routed:
+    """Sends a request where quality is worth its price, by a predictor's figures.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        Fitted; may know more destinations than the pool holds.
+    pool : Pool
+        The destinations that are served.
+    pace : Pace
+        The price of cost.
+    explore : float
+        Share of requests sent to a destination drawn evenly among all.
+    rng : Generator
+        Draws them.
+
+    Raises
+    ------
+    InputError
+        The pool holds a destination the predictor does not know.
+    """
+
+    def __init__(
+        self, predictor: Predictor, pool: Pool, pace: Pace, *, explore: float, rng: Generator
+    ) -> None:
+        self._predictor = predictor
+        self._names = pool.names
+        self._columns = columns(predictor.names, pool)
+        self._pace = pace
+        self._explore = explore
+        self._rng = rng
+
+    def decide(self, request: ChatRequest) -> Decision:
+        """`argmax_j quality[j] - price * cost[j]`, save for the explored share."""
+        quality, cost = self._figures(request.prompt)
+        price = self._pace.price
+        best = int(prices.choose(quality, cost, price)[0])
+        chosen, propensity = explored(best, len(self._names), self._explore, self._rng)
+        value = quality[0] - price * cost[0]
+        order = [int(j) for j in np.lexsort((cost[0], -value)) if j != chosen]
+        return Decision(
+            destination=self._names[chosen],
+            propensity=propensity,
+            price=price,
+            names=self._names,
+            quality=tuple(quality[0].tolist()),
+            cost=tuple(cost[0].tolist()),
+            order=tuple(self._names[j] for j in order),
+        )
+
+    def settle(self, cost: float) -> None:
+        """Let the price follow the spending."""
+        self._pace.settle(cost)
+
+    def _figures(self, prompt: str) -> tuple[Float, Float]:
+        """Quality (1, m) and cost (1, m) of the pool's destinations."""
+        quality, cost = self._predictor.predict((prompt,))
+        return quality[:, self._columns], cost[:, self._columns]
+
+
+@final
+class Opaque:
+    """Sends a request where a router says that gives no figures.
+
+    Parameters
+    ----------
+    router : Router
+        Fitted.
+    pool : Pool
+        The destinations that are served.
+    pace : Pace
+        The price of cost.
+    rng : Generator
+        The router's source of randomness.
+
+    Raises
+    ------
+    InputError
+        The pool holds a destination the router does not know.
+    """
+
+    def __init__(self, router: Router, pool: Pool, pace: Pace, *, rng: Generator) -> None:
+        columns(router.names, pool)
+        self._router = router
+        self._pool = pool
+        self._pace = pace
+        self._rng = rng
+
+    def decide(self, request: ChatRequest) -> Decision:
+        """The router's choice; its propensity is not known.
+
+        Raises
+        ------
+        RequestError
+            The router sends this prompt nowhere.
+        """
+        price = self._pace.price
+        budget = Budget(price=price)
+        plan = self._router.route((request.prompt,), self._pool, budget=budget, rng=self._rng)
+        chosen = int(plan.index[0, 0])
+        if chosen < 0:
+            hint = "Name a model of the pool to have it answered anyway."
+            rule = "be one the router sends somewhere"
+            raise RequestError("prompt", rule, "none", hint, status=422, code="no_destination")
+        names = self._pool.names
+        others = tuple(name for j, name in enumerate(names) if j != chosen)
+        return Decision(
+            destination=names[chosen], propensity=None, price=price, names=names, order=others
+        )
+
+    def settle(self, cost: float) -> None:
+        """Let the price follow the spending."""
+        self._pace.settle(cost)
+
+
+def explored(best: int, m: int, share: float, rng: Generator) -> tuple[int, float]:
+    """The best of m destinations, or for a share of requests one drawn evenly among them all.
+
+    Returns
+    -------
+    int
+        The choice.
+    float
+        The probability with which it was made.
+    """
+    chosen = int(rng.integers(m)) if share > 0 and rng.random() < share else best
+    return chosen, share / m + (1 - share) * (chosen == best)
