@@ -119,7 +119,7 @@ TEMPLATES: Final[dict[str, tuple[str, ...]]] = {
     "days back": ("Which day was {k} days before {at}?", "Name the day {k} days before {at}"),
     "months": ("Which month is {k} months after {at}?", "Name the month {k} months after {at}"),
     "lookup": (
-        "{pairs}. Which colour has {who}?",
+        "{pairs}. What colour is {who}?",
         "The hats are {pairs}. What colour is the hat of {who}?",
         "Given {pairs}, find the colour of {who}",
     ),
@@ -152,7 +152,7 @@ _WORDS = frozenset(
     for lines in TEMPLATES.values()
     for line in lines
     for word in line.replace(":", "").replace("?", "").replace(".", "").lower().split()
-) | frozenset(NOUNS + COLOURS)
+) | frozenset(NOUNS + COLOURS + tuple(unit for large, small, _ in UNITS for unit in (large, small)))
 _PAIRS = {"(": ")", "[": "]", "{": "}"}
 
 
@@ -249,8 +249,8 @@ def convert(rng: np.random.Generator, difficulty: int) -> tuple[str, str]:
 
 
 def calendar(rng: np.random.Generator, difficulty: int) -> tuple[str, str]:
-    """Step 1-3, 4-7, 8-14, 15-30 or 31-99 days (or months) from a day (or month)."""
-    k = _between(rng, *((1, 3), (4, 7), (8, 14), (15, 30), (31, 99))[difficulty - 1])
+    """Step 1-2, 3-4, 5-7, 8-14 or 15-31 days (or months) from a day (or month)."""
+    k = _between(rng, *((1, 2), (3, 4), (5, 7), (8, 14), (15, 31))[difficulty - 1])
     kind = ("days", "days", "days back", "months")[int(rng.integers(4))]
     names, sign = (MONTHS if kind == "months" else DAYS), (-1 if kind == "days back" else 1)
     at = int(rng.integers(len(names)))

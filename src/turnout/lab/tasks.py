@@ -123,11 +123,11 @@ def held_out(prompt: str) -> bool:
 
 
 def grade(problem: Problem, reply: str) -> float:
-    """1.0 if `reply` is the answer, else 0.0; runs of white space count as one space.
+    r"""1.0 if `reply` is the answer, else 0.0; runs of white space count as one space.
 
     Examples
     --------
-    >>> grade(Problem("add", 1, "What is 2 + 3?", "5"), " 5\\n")
+    >>> grade(Problem("add", 1, "What is 2 + 3?", "5"), " 5\n")
     1.0
     """
     return float(" ".join(reply.split()) == " ".join(problem.answer.split()))
