@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,8 +100,10 @@ def from_predictions(quality: Float, cost: Float, truth: Outcomes) -> Sweep:
     )
 
 
-def from_rows(played: list[Played], truth: Outcomes) -> Sweep:
-    """A sweep over settings that were each played on every row."""
+def from_rows(
+    played: list[Played], truth: Outcomes, prices_played: Sequence[float] | None = None
+) -> Sweep:
+    """A sweep over settings that were each played on every row, at these prices if at prices."""
     base = cheapest(truth)
     cost = _stacked(truth.cost[:, base], [one.cost for one in played])
     quality = _stacked(truth.quality[:, base], [one.quality for one in played])
@@ -114,6 +117,7 @@ def from_rows(played: list[Played], truth: Outcomes) -> Sweep:
     frontier = Frontier(
         np.array([truth.cost[:, base].mean(), *(one.cost.mean() for one in played)]),
         np.array([truth.quality[:, base].mean(), *(one.quality.mean() for one in played)]),
+        None if prices_played is None else np.array([np.inf, *prices_played]),
     )
     return Sweep(frontier=frontier, cost=cost, quality=quality, recovery=recovery)
 
@@ -194,5 +198,7 @@ def _pair(truth: Outcomes) -> tuple[int, int] | None:
 
 
 def _with_point(path: Frontier, truth: Outcomes, base: int) -> Frontier:
+    assert path.knob is not None
     cost = np.append(path.cost, truth.cost[:, base].mean())
-    return Frontier(cost, np.append(path.quality, truth.quality[:, base].mean()))
+    quality = np.append(path.quality, truth.quality[:, base].mean())
+    return Frontier(cost, quality, np.append(path.knob, np.inf))

@@ -98,8 +98,9 @@ def run(
     first = fitted[0]
     calibration = float("nan")
     if isinstance(first, Sequential):
-        knobs = [Budget(price=scale * p) for p in (*np.logspace(2, -2, _SETTINGS - 1), 0.0)]
-        found = sweep.from_rows(_played(fitted, folds, truth, knobs, seed), truth)
+        at = [*(scale * np.logspace(2, -2, _SETTINGS - 1)), 0.0]
+        knobs = [Budget(price=float(price)) for price in at]
+        found = sweep.from_rows(_played(fitted, folds, truth, knobs, seed), truth, at)
     elif isinstance(first, Router):
         knobs = [*(Budget(mean_cost=c) for c in np.linspace(low, high, _SETTINGS - 1)), Budget()]
         found = sweep.from_rows(_played(fitted, folds, truth, knobs, seed), truth)

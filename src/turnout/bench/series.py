@@ -1,0 +1,80 @@
+"""The curves and points of a result, as every kind of plot draws them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from turnout.bench.landmarks import LABELS
+from turnout.bench.results import Evaluation, Row
+
+__all__ = ["MOST", "Point", "Series", "curves", "log_scale", "points"]
+
+#: Methods drawn at most: more lines than this cannot be told apart.
+MOST = 8
+
+_DRAWN = ("zero_router", "prompt_length", "group_mean", "oracle")
+
+
+@dataclass(frozen=True)
+class Series:
+    """A hull to draw: from its first point to the dearest cost, flat at the end.
+
+    Parameters
+    ----------
+    name, label : str
+    landmark : bool
+    cost, quality : tuple of float
+    """
+
+    name: str
+    label: str
+    landmark: bool
+    cost: tuple[float, ...]
+    quality: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A single destination."""
+
+    name: str
+    cost: float
+    quality: float
+
+
+def curves(evaluation: Evaluation, most: int = MOST) -> list[Series]:
+    """Landmarks first, then the methods of highest AIQ."""
+    shown = [row for row in evaluation.rows if row.method in _DRAWN]
+    ran = [row for row in evaluation.rows if not row.landmark and not math.isnan(row.aiq)]
+    ran.sort(key=lambda row: -row.aiq)
+    high = evaluation.cost_range[1]
+    return [made for row in (*shown, *ran[:most]) if (made := _series(row, high)) is not None]
+
+
+def points(evaluation: Evaluation) -> list[Point]:
+    """Every single destination."""
+    return [
+        Point(name, float(cost), float(quality))
+        for name, cost, quality in zip(
+            evaluation.names, evaluation.single_cost, evaluation.single_quality, strict=True
+        )
+    ]
+
+
+def log_scale(evaluation: Evaluation) -> bool:
+    """Whether costs differ so much that only a logarithmic axis shows them all."""
+    low, high = evaluation.cost_range
+    return low > 0 and high / low >= 20
+
+
+def _series(row: Row, high: float) -> Series | None:
+    if row.frontier is None:
+        return None
+    hull = row.frontier.hull()
+    cost, quality = list(map(float, hull.cost)), list(map(float, hull.quality))
+    if cost[-1] < high:
+        cost.append(high)
+        quality.append(quality[-1])
+    label = LABELS[row.method] if row.landmark else f"{row.method} ({row.aiq:.3f})"
+    return Series(row.method, label, row.landmark, tuple(cost), tuple(quality))
