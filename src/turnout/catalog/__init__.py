@@ -6,7 +6,7 @@ imported only when its recipe is asked for.
 """
 
 from turnout.catalog.claims import STATES, claim_state
-from turnout.catalog.entries import Entry, find, level_of, methods, recipe, rows
+from turnout.catalog.entries import Entry, find, methods, recipe, require, rows
 from turnout.catalog.reading import read_card
 
 __all__ = [
@@ -14,9 +14,9 @@ __all__ = [
     "Entry",
     "claim_state",
     "find",
-    "level_of",
     "methods",
     "read_card",
     "recipe",
+    "require",
     "rows",
 ]

@@ -14,7 +14,7 @@ from turnout.catalog.claims import checkout, claim_state
 from turnout.catalog.reading import read_card
 from turnout.core import Card, InputError, MissingExtraError
 
-__all__ = ["Entry", "find", "level_of", "methods", "recipe", "rows"]
+__all__ = ["Entry", "find", "methods", "recipe", "require", "rows"]
 
 _ROOT = Path(__file__).resolve().parents[1]
 
@@ -143,16 +143,22 @@ def recipe(name: str) -> type[Any]:
         hint = f"Use the functions of {entry.module} directly."
         raise InputError("method", "be one that can be fitted", entry.name, hint)
     for extra in entry.card.needs:
-        package = _IMPORTS.get(extra, extra)
-        if importlib.util.find_spec(package) is None:
-            raise MissingExtraError(package, extra)
+        require(extra)
     kind: type[Any] = getattr(importlib.import_module(entry.module), entry.recipe)
     return kind
 
 
-def level_of(module: str) -> str:
-    """Level of a dotted module name inside this package: "llms" for "turnout.llms.knn"."""
-    return module.split(".")[1]
+def require(extra: str) -> None:
+    """Refuse to go on without an extra, such as "torch".
+
+    Raises
+    ------
+    MissingExtraError
+        What the extra brings cannot be imported; the message holds the install line.
+    """
+    package = _IMPORTS.get(extra, extra)
+    if importlib.util.find_spec(package) is None:
+        raise MissingExtraError(package, extra)
 
 
 def rows(level: str | None = None) -> list[dict[str, str]]:
