@@ -91,11 +91,10 @@ def command(
 def _prepare(folder: Path, prompts: int, seed: int, port: int, console: Console) -> Path:
     """Ask, grade, fit, draw; leaves the table, the router, the picture and the configuration."""
     from turnout import lab
-    from turnout.bench import evaluate
-    from turnout.bench.show import conclusion, plot, save_plot, table
+    from turnout.bench import fitting, plot, show
+    from turnout.bench.output import progress
     from turnout.llms.linear import Linear
     from turnout.parts import store
-    from turnout.parts.priced import fit
 
     models = lab.names()
     console.print(
@@ -106,30 +105,34 @@ def _prepare(folder: Path, prompts: int, seed: int, port: int, console: Console)
         outcomes, pool = lab.outcomes(
             prompts, seed=seed, progress=lambda name, count: advance(f"asking {name}", count)
         )
-    console.print("Fitting the default router, out of fold ...")
-    evaluation = evaluate(outcomes, {"linear": Linear()}, seed=seed)
-    console.print(table(evaluation))
-    console.print(plot(evaluation))
-    console.print(conclusion(evaluation))
-    router = fit(Linear(), outcomes, rng=seed)
+    console.print("Fitting the default router, and judging it out of fold ...\n")
+    with progress() as tick:
+        fitted = fitting.fit_and_measure("linear", Linear(), outcomes, seed=seed, tick=tick)
+    assert fitted.evaluation is not None
+    console.print(show.table(fitted.evaluation))
+    console.print()
+    console.print(show.chart(fitted.evaluation))
+    for line in show.conclusion(fitted.evaluation):
+        console.print(line, markup=False)
     folder.mkdir(parents=True, exist_ok=True)
     _write_table(folder / "outcomes.csv", outcomes)
     store.save(
         folder / "router.turnout",
-        router,
+        fitted.router,
         outcomes.pool(),
         fingerprint=outcomes.fingerprint(),
         method="llms.linear",
+        extra=fitted.extra,
     )
     with contextlib.suppress(MissingExtraError):
-        save_plot(evaluation, folder / "frontier.png")
-    best = int(outcomes.mean_quality().argmax())
-    budget = SHARE * float(outcomes.mean_cost()[best])
+        picture = plot.render(fitted.evaluation, "png", title="Four small language models")
+        (folder / "frontier.png").write_bytes(picture)
+    best, price = fitted.extra["best_single"], fitted.extra["best_single_cost"]
     config = folder / "turnout.toml"
-    config.write_text(_toml(pool, budget, port))
+    config.write_text(_toml(pool, SHARE * price, port))
     console.print(
-        f"\nServing with a budget of {budget:.3g} USD a request: {SHARE:.0%} of what always "
-        f"asking {pool.names[best]} costs. Everything is kept in {folder}/."
+        f"\nServing with a budget of {SHARE * price:.3g} USD a request: {SHARE:.0%} of what always "
+        f"asking {best} costs. Everything is kept in {folder}/."
     )
     return config
 
