@@ -35,6 +35,8 @@ USAGE = {"prompt_tokens": 11, "completion_tokens": 3, "total_tokens": 14}
 class FakeUpstream:
     """An OpenAI-compatible server whose manners are named by the model it is asked for."""
 
+    key = KEY
+    prompt = PROMPT
     url: str = ""
     bodies: list[bytes] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -76,9 +78,11 @@ class FakeUpstream:
 
     async def hang(self, request: Request) -> Response:
         self.asked.set()
-        while not await request.is_disconnected():
-            await asyncio.sleep(0.005)
-        self.gone.set()
+        try:
+            while not await request.is_disconnected():
+                await asyncio.sleep(0.005)
+        finally:  # the server may cancel this before it can see why
+            self.gone.set()
         return Response()
 
     async def events(self, manner: str, usage: bool, request: Request) -> AsyncIterator[bytes]:

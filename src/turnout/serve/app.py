@@ -122,12 +122,13 @@ class _Chat:
             parts.upstreams,
             fallbacks=self._fallbacks,
             arrived=arrived,
+            on_end=self._remember,
         )
-        try:
-            await exchange.run(receive, send)
-        finally:
-            parts.ledger.record(exchange.entry())
-            parts.policy.settle(exchange.spent())
+        await exchange.run(receive, send)
+
+    def _remember(self, exchange: Exchange) -> None:
+        self._parts.ledger.record(exchange.entry())
+        self._parts.policy.settle(exchange.spent())
 
 
 class _Feedback:

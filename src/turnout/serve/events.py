@@ -78,7 +78,7 @@ class StreamReader:
                     if not self._keep_usage and not fields.get("choices"):
                         continue
             kept.append(event)
-        return Chunk(data=b"".join(kept), usage=usage, completion_id=name)
+        return Chunk(data=b"".join(kept), usage=usage, completion_id=name, last=self.done)
 
     def finish(self) -> bytes:
         """What is left when the upstream closed: an end mark without its blank line, or nothing."""

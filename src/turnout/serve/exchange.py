@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from urllib.parse import quote
 
@@ -40,6 +40,9 @@ class Exchange:
         How many further destinations may be tried while nothing has been sent.
     arrived : float
         `time.perf_counter()` when the request arrived.
+    on_end : callable
+        Called once with the exchange when all about it is known: before the client can see the
+        end of its answer, so that whoever gives feedback at once finds the request on record.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Exchange:
         *,
         fallbacks: int,
         arrived: float,
+        on_end: Callable[[Exchange], None],
     ) -> None:
         self.id = f"tn-{uuid.uuid4().hex}"
         self.request = request
@@ -62,7 +66,8 @@ class Exchange:
         self._usage = Usage()
         self._completion_id: str | None = None
         self._first: float | None = None
-        self._sent_all = False
+        self._on_end = on_end
+        self._ended = False
         self._status = 200
         self._error: str | None = None
 
@@ -72,7 +77,7 @@ class Exchange:
         gone = asyncio.ensure_future(http.disconnected(receive))
         try:
             await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
-            if self._sent_all:
+            if self._ended:
                 await work
             elif not work.done():
                 self._fail(CLIENT_GONE, "client_disconnected")
@@ -83,9 +88,12 @@ class Exchange:
             for task in (work, gone):
                 task.cancel()
             await asyncio.gather(work, gone, return_exceptions=True)
-        if not work.cancelled() and work.exception() is not None:
-            self._fail(500, "internal_error")
-            work.result()
+            broken = None if work.cancelled() else work.exception()
+            if broken is not None:
+                self._fail(500, "internal_error")
+            self._end()
+        if broken is not None:
+            raise broken
 
     def entry(self) -> Entry:
         """What the ledger is to remember."""
@@ -127,6 +135,7 @@ class Exchange:
             await (self._streamed(send) if self.request.stream else self._whole(send))
         except AnswerError as failure:  # nothing has been sent yet
             self._fail(status_of(failure), failure.code)
+            self._end()
             await http.send_error(send, failure, self._headers())
 
     async def _whole(self, send: Send) -> None:
@@ -142,7 +151,7 @@ class Exchange:
         headers = self._headers()
         if reply.usage.cost_usd is not None:
             headers.append((b"x-turnout-spent-usd", f"{reply.usage.cost_usd:.9g}".encode()))
-        self._sent_all = True
+        self._end()
         await http.send_json(send, 200, reply.body, headers)
 
     async def _streamed(self, send: Send) -> None:
@@ -172,13 +181,16 @@ class Exchange:
             code = error.code if isinstance(error, AnswerError) else "internal_error"
             self._fail(status_of(error), code)
             _log.warning("%s broke in mid-stream: %s", self._asked, where(error))
+            self._end()
             await self._send_piece(sse.event(body(error)), send)
-        self._sent_all = True
+        self._end()
         await send({"type": "http.response.body", "body": b""})
 
     async def _piece(self, chunk: Chunk, send: Send) -> None:
         self._usage = chunk.usage or self._usage
         self._completion_id = chunk.completion_id or self._completion_id
+        if chunk.last:
+            self._end()
         if chunk.data:
             await self._send_piece(chunk.data, send)
 
@@ -196,6 +208,11 @@ class Exchange:
 
     def _begun(self) -> None:
         self._first = time.perf_counter() - self._arrived
+
+    def _end(self) -> None:
+        if not self._ended:
+            self._ended = True
+            self._on_end(self)
 
     def _fail(self, status: int, code: str) -> None:
         self._status, self._error = status, code

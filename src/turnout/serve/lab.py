@@ -139,7 +139,9 @@ class LabUpstream:
         data = _event(head, delta, "stop" if whole else "length")
         if request.wants_usage:
             data += sse.event(orjson.dumps({**head, "choices": [], "usage": _told(usage)}))
-        yield Chunk(data=data + sse.event(sse.DONE), usage=usage, completion_id=head["id"])
+        yield Chunk(
+            data=data + sse.event(sse.DONE), usage=usage, completion_id=head["id"], last=True
+        )
 
     async def close(self) -> None:
         """Let the thread end once it is done."""

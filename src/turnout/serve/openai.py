@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import Any
 
 import aiohttp
@@ -119,7 +120,7 @@ class OpenAIUpstream:
             rest = reader.finish()
             if not reader.done:
                 raise truncated(self.name)
-            yield Chunk(data=rest)
+            yield Chunk(data=rest, last=True)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -142,7 +143,7 @@ class OpenAIUpstream:
         try:
             # a redirect could carry the key to another host
             async with self._session.post(
-                self._url, data=body, headers=headers, allow_redirects=False
+                self._url, data=_payload(body), headers=headers, allow_redirects=False
             ) as response:
                 answered = True
                 if response.status != 200:
@@ -202,3 +203,8 @@ class OpenAIUpstream:
         if not isinstance(read, int) or not isinstance(written, int) or min(read, written) < 0:
             return Usage()
         return Usage(input_tokens=read, output_tokens=written, cost_usd=self._price(read, written))
+
+
+def _payload(body: bytes) -> bytes | BytesIO:
+    """A body as aiohttp wants it: from a megabyte on in pieces, so that the loop keeps turning."""
+    return body if len(body) < 1 << 20 else BytesIO(body)

@@ -65,11 +65,14 @@ class Chunk:
         Where these events tell it.
     completion_id : str, optional
         Where these events tell it.
+    last : bool
+        These events hold the end mark.
     """
 
     data: bytes = field(repr=False)
     usage: Usage | None = None
     completion_id: str | None = None
+    last: bool = False
 
 
 class Upstream(Protocol):
