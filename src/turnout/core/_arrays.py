@@ -9,6 +9,7 @@ import sys
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from turnout.core.errors import InputError
 
@@ -22,6 +23,18 @@ class Namespace(Protocol):
     def isfinite(self, array: Any) -> Any: ...
     def bincount(self, index: Any, m: int) -> Any: ...
     def scatter(self, index: Any, weight: Any, m: int) -> Any: ...
+    def floating(self, array: Any) -> Any: ...
+    def isnan(self, array: Any) -> Any: ...
+    def full_like(self, array: Any, value: float) -> Any: ...
+    def where(self, condition: Any, yes: Any, no: Any) -> Any: ...
+    def exp(self, array: Any) -> Any: ...
+    def logsumexp(self, array: Any, axis: int) -> Any: ...
+    def descending(self, array: Any) -> Any: ...
+    def take(self, array: Any, index: Any) -> Any: ...
+    def put(self, array: Any, index: Any, values: Any) -> Any: ...
+    def arange(self, stop: int, like: Any) -> Any: ...
+    def to_numpy(self, array: Any) -> NDArray[Any]: ...
+    def from_numpy(self, array: NDArray[Any], like: Any) -> Any: ...
 
 
 class _Numpy:
@@ -39,6 +52,53 @@ class _Numpy:
         rows, columns = np.nonzero(index >= 0)
         np.add.at(dense, (rows, index[rows, columns]), weight[rows, columns])
         return dense
+
+    def floating(self, array: Any) -> Any:
+        return array if np.issubdtype(array.dtype, np.floating) else array.astype(np.float64)
+
+    def isnan(self, array: Any) -> Any:
+        return np.isnan(array)
+
+    def full_like(self, array: Any, value: float) -> Any:
+        return np.full_like(array, value)
+
+    def where(self, condition: Any, yes: Any, no: Any) -> Any:
+        return np.where(condition, yes, no)
+
+    def exp(self, array: Any) -> Any:
+        return np.exp(array)
+
+    def logsumexp(self, array: Any, axis: int) -> Any:
+        if array.shape[axis] == 0:
+            return np.full(array.sum(axis=axis).shape, -np.inf, dtype=array.dtype)
+        top = array.max(axis=axis, keepdims=True)
+        top = np.where(np.isfinite(top), top, 0.0)
+        with np.errstate(divide="ignore"):  # the sum of nothing is 0, its logarithm -inf
+            total = np.log(np.exp(array - top).sum(axis=axis, keepdims=True))
+        return (total + top).squeeze(axis)
+
+    def descending(self, array: Any) -> Any:
+        """Stable order of the last axis, the greatest first."""
+        return np.argsort(-array, axis=-1, kind="stable")
+
+    def take(self, array: Any, index: Any) -> Any:
+        """Entries along the last axis."""
+        return np.take_along_axis(array, index, axis=-1)
+
+    def put(self, array: Any, index: Any, values: Any) -> Any:
+        """A copy (s,) with `values` at `index`."""
+        result = array.copy()
+        result[index] = values
+        return result
+
+    def arange(self, stop: int, like: Any) -> Any:
+        return np.arange(stop)
+
+    def to_numpy(self, array: Any) -> NDArray[Any]:
+        return np.asarray(array)
+
+    def from_numpy(self, array: NDArray[Any], like: Any) -> Any:
+        return array
 
 
 class _Torch:
@@ -60,6 +120,43 @@ class _Torch:
         kept = self.torch.where(index >= 0, weight, self.torch.zeros_like(weight))
         dense = weight.new_zeros((index.shape[0], m))
         return dense.scatter_add(1, index.clamp(min=0).long(), kept)
+
+    def floating(self, array: Any) -> Any:
+        return array if array.dtype.is_floating_point else array.double()
+
+    def isnan(self, array: Any) -> Any:
+        return self.torch.isnan(array)
+
+    def full_like(self, array: Any, value: float) -> Any:
+        return self.torch.full_like(array, value)
+
+    def where(self, condition: Any, yes: Any, no: Any) -> Any:
+        return self.torch.where(condition, yes, no)
+
+    def exp(self, array: Any) -> Any:
+        return self.torch.exp(array)
+
+    def logsumexp(self, array: Any, axis: int) -> Any:
+        return self.torch.logsumexp(array, axis)
+
+    def descending(self, array: Any) -> Any:
+        return self.torch.argsort(array, dim=-1, descending=True, stable=True)
+
+    def take(self, array: Any, index: Any) -> Any:
+        return self.torch.gather(array, -1, index)
+
+    def put(self, array: Any, index: Any, values: Any) -> Any:
+        return array.index_put((index,), values)
+
+    def arange(self, stop: int, like: Any) -> Any:
+        return self.torch.arange(stop, device=like.device)
+
+    def to_numpy(self, array: Any) -> NDArray[Any]:
+        result: NDArray[Any] = array.detach().cpu().numpy()
+        return result
+
+    def from_numpy(self, array: NDArray[Any], like: Any) -> Any:
+        return self.torch.from_numpy(array).to(like.device)
 
 
 def namespace(*arrays: Any) -> Namespace:
