@@ -43,7 +43,7 @@ def command() -> None:
 @click.argument("pattern", default="*")
 @_FOLDER
 @_JSON
-def list_claims(pattern: str, folder: Path | None, as_json: bool) -> None:
+def _list(pattern: str, folder: Path | None, as_json: bool) -> None:
     """List the claims whose name matches PATTERN (all of them by default)."""
     root = find_claims(folder)
     chosen = select(root, pattern) if pattern != "*" else claims_in(root)
@@ -55,7 +55,7 @@ def list_claims(pattern: str, folder: Path | None, as_json: bool) -> None:
 @click.argument("pattern")
 @_FOLDER
 @_JSON
-def run_claims(pattern: str, folder: Path | None, as_json: bool) -> None:
+def _run(pattern: str, folder: Path | None, as_json: bool) -> None:
     """Run the claims whose name matches PATTERN, such as llms.knn or 'llms.*'.
 
     Writes result.json beside each. Exit status 0 once all have run, whatever they found; 2 when

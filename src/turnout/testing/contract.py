@@ -21,7 +21,7 @@ from turnout.testing.case import Case
 from turnout.testing.checks import everybody, learning, online, routing, sequential
 from turnout.testing.subject import ContractError, NotApplicable, Subject, card_of
 
-__all__ = ["CHECKS", "Check", "Report", "Result", "check", "checks_for", "run_check"]
+__all__ = ["CHECKS", "Check", "Report", "Result", "check", "checks_for", "known", "run_check"]
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,16 @@ from turnout.testing import planted
 from turnout.testing.case import Case
 from turnout.testing.planted import Planted
 
-__all__ = ["PRICES", "ContractError", "NotApplicable", "Subject", "card_of", "episode"]
+__all__ = [
+    "PRICES",
+    "ContractError",
+    "NotApplicable",
+    "Subject",
+    "card_of",
+    "episode",
+    "gain",
+    "singles",
+]
 
 #: Knobs of a sweep: quality given up per dollar saved. They span the planted problems' frontiers.
 PRICES = (0.0, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0, 1e4)

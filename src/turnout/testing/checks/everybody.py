@@ -29,6 +29,7 @@ __all__ = [
     "predict_is_pure",
     "predictions_valid",
     "same_rng_same_route",
+    "same_routes",
     "store_round_trip",
     "unknown_destination_refused",
 ]

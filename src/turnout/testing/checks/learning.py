@@ -83,7 +83,7 @@ def blank_cells(subject: Subject) -> None:
 
 
 def equal_quality(subject: Subject) -> None:
-    """Where every answer is equally good it still routes; any price then buys the cheap."""
+    """Where every answer is equally good it still routes."""
     table = subject.train.outcomes
     _routes(subject, replace(table, quality=np.full((table.n, table.m), 0.5)), "equal quality")
 
