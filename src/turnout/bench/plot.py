@@ -63,31 +63,35 @@ def _png(evaluation: Evaluation, title: str) -> bytes:
             line = {"color": _COLOURS[number % len(_COLOURS)], "linewidth": 1.8}
             number += 1
         axes.plot(one.cost, one.quality, label=one.label, **line)
-    singles = series.points(evaluation)
+    singles, label = series.points(evaluation)
     axes.plot(
         [point.cost for point in singles],
         [point.quality for point in singles],
         linestyle="",
         marker="x",
         color="#222222",
-        label="single destination",
+        label=label,
     )
     low, high = evaluation.cost_range
     logged = series.log_scale(evaluation)
+    bottom, top = series.heights(evaluation)
     # Names stand beside their points, on the side where there is room.
     for point in singles:
+        lift = 4 if point.quality - bottom < 0.08 * (top - bottom) else -9
         right = point.cost > (math.sqrt(low * high) if logged else (low + high) / 2)
         axes.annotate(
             point.name,
             (point.cost, point.quality),
-            xytext=(-6, -9) if right else (6, -9),
+            xytext=(-6 if right else 6, lift),
             textcoords="offset points",
             ha="right" if right else "left",
             fontsize=7,
             color="#444444",
+            bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.3},
         )
     if logged:
         axes.set_xscale("log")
+    axes.set_ylim(bottom, top)
     axes.set_xlabel("mean cost of an input")
     axes.set_ylabel("mean quality")
     axes.set_title(title or "What each budget buys", loc="left", fontsize=11)
@@ -136,10 +140,9 @@ def _rows(evaluation: Evaluation) -> str:
 
 
 def _svg(evaluation: Evaluation) -> str:
-    drawn, singles = series.curves(evaluation), series.points(evaluation)
+    drawn, (singles, said) = series.curves(evaluation), series.points(evaluation)
     low, high = evaluation.cost_range
-    heights = [q for one in drawn for q in one.quality] + [point.quality for point in singles]
-    bottom, top = min(heights), max(heights)
+    bottom, top = series.heights(evaluation)
     logged = series.log_scale(evaluation)
     wide, tall, left, below = 640.0, 360.0, 60.0, 30.0
 
@@ -151,7 +154,7 @@ def _svg(evaluation: Evaluation) -> str:
         return left + wide * (cost - low) / (high - low)
 
     def y(quality: float) -> float:
-        return 10 + tall * (1 - (quality - bottom) / ((top - bottom) or 1.0))
+        return 10 + tall * (1 - (quality - bottom) / (top - bottom))
 
     parts, number = [], 0
     for place, one in enumerate(drawn):
@@ -178,6 +181,11 @@ def _svg(evaluation: Evaluation) -> str:
         parts.append(
             f'<circle cx="{cx:.1f}" cy="{cy:.1f}" r="4" fill="#222"><title>{note}</title></circle>'
         )
+    at = 24 + 20 * len(drawn)
+    parts.append(
+        f'<circle cx="{left + wide + 35}" cy="{at}" r="4" fill="#222"/>'
+        f'<text x="{left + wide + 56}" y="{at + 4}">{said}</text>'
+    )
     for step in range(5):
         quality = bottom + (top - bottom) * step / 4
         part = step / 4

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from turnout.bench.landmarks import LABELS
 from turnout.bench.results import Evaluation, Row
 
-__all__ = ["MOST", "Point", "Series", "curves", "log_scale", "points"]
+__all__ = ["MOST", "Point", "Series", "curves", "heights", "log_scale", "points"]
 
 #: Methods drawn at most: more lines than this cannot be told apart.
 MOST = 8
@@ -52,14 +52,30 @@ def curves(evaluation: Evaluation, most: int = MOST) -> list[Series]:
     return [made for row in (*shown, *ran[:most]) if (made := _series(row, high)) is not None]
 
 
-def points(evaluation: Evaluation) -> list[Point]:
-    """Every single destination."""
-    return [
+def points(evaluation: Evaluation) -> tuple[list[Point], str]:
+    """The single destinations within the picture, and what the legend says of them."""
+    every = [
         Point(name, float(cost), float(quality))
         for name, cost, quality in zip(
             evaluation.names, evaluation.single_cost, evaluation.single_quality, strict=True
         )
     ]
+    bottom = heights(evaluation)[0]
+    shown = [point for point in every if point.quality >= bottom]
+    below = len(every) - len(shown)
+    return shown, "single destination" + (f" ({below} lie below)" if below else "")
+
+
+def heights(evaluation: Evaluation) -> tuple[float, float]:
+    """Least and greatest quality to draw: of the curves, with a little room.
+
+    Single destinations far below every curve would press the curves together; they are left out
+    of the picture and counted beside it.
+    """
+    drawn = [quality for one in curves(evaluation) for quality in one.quality]
+    bottom, top = min(drawn), max(drawn)
+    room = 0.06 * (top - bottom) or 0.01
+    return max(0.0, bottom - room), min(1.0, top + room)
 
 
 def log_scale(evaluation: Evaluation) -> bool:

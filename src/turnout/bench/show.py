@@ -28,7 +28,7 @@ def table(evaluation: Evaluation) -> RichTable:
     for title in ("APGR", "CPT50", "CPT80") if two else ():
         made.add_column(title, justify="right")
     made.add_column("ECE", justify="right")
-    made.add_column("decision us p50 / p99", justify="right")
+    made.add_column("µs p50 / p99", justify="right")
     best = evaluation.best_method()
     methods = [row for row in evaluation.rows if not row.landmark]
     methods.sort(key=lambda row: -row.aiq if not math.isnan(row.aiq) else math.inf)
@@ -100,7 +100,7 @@ def conclusion(evaluation: Evaluation) -> list[str]:
             seen = " (which sees the label)" if other == "group_mean" else ""
             compared.append(f"{_against(*found)} {name}{seen}")
     if compared:
-        lines.append(f"By AIQ {best.method} is best: {', and '.join(compared)}.")
+        lines.append(f"The best by AIQ, {best.method}, is {', and '.join(compared)}.")
     return lines
 
 
@@ -119,14 +119,13 @@ def chart(evaluation: Evaluation, *, width: int = 80, height: int = 18) -> Text:
     Lower-case letters are landmarks, digits the best methods, `x` single destinations.
     """
     drawn = series.curves(evaluation, most=3)
-    singles = series.points(evaluation)
+    singles, said = series.points(evaluation)
     low, high = evaluation.cost_range
-    heights = [q for one in drawn for q in one.quality] + [p.quality for p in singles]
-    bottom, top = min(heights), max(heights)
-    if top == bottom or high == low:
+    bottom, top = series.heights(evaluation)
+    if high == low:
         return Text("")
     logged = series.log_scale(evaluation)
-    inner = max(20, width - 9)
+    inner = max(20, width - 10)
 
     def across(cost: float) -> int:
         part = (
@@ -171,8 +170,13 @@ def chart(evaluation: Evaluation, *, width: int = 80, height: int = 18) -> Text:
     text.append(
         " " * 9 + left + title.center(max(0, inner - len(left) - len(right))) + right + "\n"
     )
-    text.append(" " * 9)
-    for sign, style, label in [*legend, ("x", "bold", "single destination")]:
+    used = width
+    for sign, style, label in [*legend, ("x", "bold", said)]:
+        entry = len(label) + 5
+        if used + entry > width:
+            text.append("\n" + " " * 9)
+            used = 9
         text.append(sign, style=style)
         text.append(f" {label}   ")
+        used += entry
     return text

@@ -65,11 +65,11 @@ def command(
     out = Console(stderr=json_file == "-", highlight=False)
     out.print(f"{data.name} ({table.layout})", style="bold")
     for line in table.report.lines():
-        out.print(f"  {line}", markup=False)
+        out.print(f"  {line}", markup=False, soft_wrap=True)
     if held is not None and test is not None:
         out.print(f"{test.name} ({held.layout})", style="bold")
         for line in held.report.lines():
-            out.print(f"  {line}", markup=False)
+            out.print(f"  {line}", markup=False, soft_wrap=True)
     with output.progress() as tick:
         found = evaluate(
             table.outcomes,
@@ -92,14 +92,22 @@ def command(
     out.print(show.table(found))
     out.print()
     low, high = found.cost_range
-    out.print(f"{found.protocol}; {found.n:,} of {found.total:,} rows judged.", markup=False)
-    out.print(f"AIQ: mean quality over mean costs from {low:.4g} to {high:.4g}.", markup=False)
+    out.print(
+        f"{found.protocol}; {found.n:,} of {found.total:,} rows judged.",
+        markup=False,
+        soft_wrap=True,
+    )
+    out.print(
+        f"AIQ: mean quality over mean costs from {low:.4g} to {high:.4g}.",
+        markup=False,
+        soft_wrap=True,
+    )
     for line in found.notes:
-        out.print(f"Note: {line}.", markup=False)
+        out.print(f"Note: {line}.", markup=False, soft_wrap=True)
     for name, reason in found.skipped:
-        out.print(f"Skipped {name}: {reason}", markup=False)
+        out.print(f"Skipped {name}: {reason}", markup=False, soft_wrap=True)
     out.print()
     out.print(show.chart(found, width=min(out.width, 100)))
     out.print()
     for line in show.conclusion(found):
-        out.print(line, markup=False)
+        out.print(line, markup=False, soft_wrap=True)

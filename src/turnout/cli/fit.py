@@ -53,7 +53,7 @@ def command(
     console = Console(stderr=json_file == "-", highlight=False)
     console.print(f"{data.name} ({table.layout})", style="bold")
     for line in table.report.lines():
-        console.print(f"  {line}", markup=False)
+        console.print(f"  {line}", markup=False, soft_wrap=True)
     with out_files.progress() as tick:
         fitted = fitting.fit_and_measure(name, recipe, table.outcomes, seed=seed, tick=tick)
     full = catalog.find(name).name
@@ -81,6 +81,7 @@ def command(
         console.print(
             "Too few rows tell every destination's quality and cost: fitted, but not measured.",
             markup=False,
+            soft_wrap=True,
         )
     else:
         bought = RichTable(box=None, padding=(0, 2, 0, 0), header_style="bold")
@@ -92,8 +93,8 @@ def command(
         console.print(bought)
         console.print()
         for line in show.conclusion(fitted.evaluation):
-            console.print(line, markup=False)
-    console.print(f"Wrote {output} ({_bytes(size)}, {full}).", markup=False)
+            console.print(line, markup=False, soft_wrap=True)
+    console.print(f"Wrote {output} ({_bytes(size)}, {full}).", markup=False, soft_wrap=True)
 
 
 def _bytes(size: int) -> str:

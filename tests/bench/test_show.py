@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from turnout.bench import evaluate, output, plot, show
+from turnout.bench.fitting import budgets, fit_and_measure, price_points
+from turnout.bench.results import Evaluation
+from turnout.core import Frontier, InputError, Outcomes
+
+
+@pytest.fixture(scope="module")
+def found(kit: SimpleNamespace) -> Evaluation:
+    """A method that knows everything beside a coin."""
+    table = kit.two_models(80)
+    truth = {str(t): tuple(row) for t, row in zip(table.inputs, table.quality, strict=True)}
+    methods = {"coin": kit.Coin(), "known": kit.Known(truth, (1.0, 5.0))}
+    return evaluate(table, methods, folds=2, resamples=50)
+
+
+def printed(what: object, width: int = 100) -> str:
+    buffer = io.StringIO()
+    Console(file=buffer, width=width).print(what)
+    return buffer.getvalue()
+
+
+def test_table_fits_a_hundred_columns(found: Evaluation) -> None:
+    """No line is longer, nothing is cut off, landmarks stand first and the best method next."""
+    lines = printed(show.table(found)).rstrip().splitlines()
+    assert max(len(line.rstrip()) for line in lines) <= 100
+    text = "\n".join(lines)
+    assert "…" not in text
+    order = ["random mixture", "cheapest", "best single", "zero-router hull"]
+    order += ["prompt length alone", "group mean (sees label)", "oracle", "known", "coin"]
+    starts = [next((name for name in order if line.startswith(name)), None) for line in lines]
+    assert [name for name in starts if name] == order
+
+
+def test_conclusion_says_what_is_saved_and_against_what(found: Evaluation) -> None:
+    """The method, the best single destination, the share of its cost, and the trivial rules."""
+    first, second = show.conclusion(found)
+    assert first.startswith("known matches the best single destination (large, quality ")
+    assert re.search(r"at \d+ % of its cost\.$", first)
+    assert "prompt length alone" in second
+    assert "the group mean (which sees the label)" in second
+
+
+def test_conclusion_without_a_match_and_without_methods(kit: SimpleNamespace) -> None:
+    """A method that never reaches the best single destination is said not to."""
+    table = kit.two_models(40)
+    small = kit.Known(dict.fromkeys(table.inputs, (0.9, 0.1)), (1.0, 5.0))
+    found = evaluate(table, {"small": small}, folds=2, resamples=10)
+    assert show.conclusion(found)[0].startswith("No method matches the best single destination")
+    assert "landmarks alone" in show.conclusion(evaluate(table, {}, folds=2, resamples=10))[0]
+
+
+def test_chart_draws_landmarks_methods_and_single_destinations(found: Evaluation) -> None:
+    """Readable without colour: letters, digits and crosses, none beyond the width."""
+    text = show.chart(found, width=70).plain
+    body = text.split("+---")[0]
+    for sign in ("l", "1", "2", "x"):
+        assert sign in body
+    assert max(map(len, body.splitlines())) <= 70
+    assert "known" in text
+
+
+def test_png_and_html_are_whole(found: Evaluation, tmp_path: Path) -> None:
+    """Bytes of the right kind; the page refers to nothing outside itself."""
+    png = plot.render(found, ".png", title="x < y")
+    assert png.startswith(b"\x89PNG")
+    assert png.endswith(b"IEND\xaeB`\x82")
+    page = plot.render(found, ".html", title="x < y").decode()
+    assert "x &lt; y" in page
+    assert not re.search(r"(src|href)=|https?://", page)
+    assert page.count("<polyline") == 6
+    with pytest.raises(InputError, match=r"\.png or \.html"):
+        plot.check_path(tmp_path / "x.pdf")
+
+
+def test_plots_survive_a_log_scale_and_equal_costs() -> None:
+    """Costs a thousandfold apart, and costs all the same."""
+    rng = np.random.default_rng(0)
+    inputs = [f"prompt {i} " * (i % 7 + 1) for i in range(60)]
+    quality = (rng.random((60, 3)) < [0.3, 0.5, 0.9]).astype(float)
+    for cost in ([0.001, 0.01, 1.0], [1.0, 1.0, 1.0]):
+        table = Outcomes(
+            inputs=inputs, names=("a", "b", "c"), quality=quality, cost=np.tile(cost, (60, 1))
+        )
+        found = evaluate(table, {}, folds=2, resamples=10)
+        assert plot.render(found, ".png").startswith(b"\x89PNG")
+        assert "<svg" in plot.render(found, ".html").decode()
+        show.chart(found)
+        printed(show.table(found))
+
+
+def test_write_replaces_whole_or_not_at_all(tmp_path: Path) -> None:
+    """An existing file stays when the new one cannot be made; nothing is left beside it."""
+    path = tmp_path / "out.json"
+    output.write_json("--json", path, [1])
+    assert path.read_text() == "[\n  1\n]\n"
+    with pytest.raises(ValueError, match="JSON"):
+        output.write_json("--json", path, [float("nan")])
+    assert path.read_text() == "[\n  1\n]\n"
+    with pytest.raises(InputError, match="folder that exists"):
+        output.check_folder("--json", tmp_path / "none" / "x.json")
+    with pytest.raises(InputError, match="--json must be a file"):
+        output.check_folder("--json", tmp_path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out.json"]
+
+
+def test_price_points_choose_the_setting_they_promise() -> None:
+    """Each price lies strictly between its breakpoint and the next."""
+    frontier = Frontier(
+        np.array([1.0, 2.0, 3.0]), np.array([0.5, 0.8, 0.9]), np.array([np.inf, 0.3, 0.1])
+    )
+    points = price_points(frontier)
+    assert [point["price"] for point in points] == pytest.approx([1.6, 0.2, 0.05])
+    assert [point["cost"] for point in points] == [1, 2, 3]
+    bare = Frontier(np.array([1.0]), np.array([0.5]))
+    assert price_points(bare) == [{"price": None, "cost": 1.0, "quality": 0.5}]
+
+
+def test_fit_and_measure_notes_what_a_gateway_needs(kit: SimpleNamespace) -> None:
+    """Best single, range of costs, frontier by price; budgets rise with what they buy."""
+    table = kit.two_models(40)
+    truth = {str(t): tuple(row) for t, row in zip(table.inputs, table.quality, strict=True)}
+    fitted = fit_and_measure("known", kit.Known(truth, (1.0, 5.0)), table, folds=2)
+    assert fitted.extra["best_single"] == "large"
+    assert fitted.extra["cost_range"] == [1.0, 5.0]
+    assert [point["cost"] for point in fitted.extra["frontier"]] == sorted(
+        point["cost"] for point in fitted.extra["frontier"]
+    )
+    assert fitted.evaluation is not None
+    bought = budgets(fitted.evaluation, "known")
+    assert bought[0][0] == pytest.approx(1.0)
+    assert all(ours >= mixed - 1e-9 for _, ours, mixed in bought)
+    assert [ours for _, ours, _ in bought] == sorted(ours for _, ours, _ in bought)
