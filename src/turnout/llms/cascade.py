@@ -68,8 +68,7 @@ from turnout.core import Assignment, Budget, Card, InputError, Inputs, Outcomes,
 from turnout.core._check import Float, Int
 from turnout.parts.costs import CostModel, fit_costs
 from turnout.parts.judge import Judge, fit_judge, sigmoid, text_inputs
-from turnout.parts.priced import columns
-from turnout.parts.stopping import Stopping, edge, solve, walk
+from turnout.parts.stopping import Stopping, by_price, edge, line_up, solve, walk
 
 __all__ = ["CARD", "Cascade", "FittedCascade"]
 
@@ -131,13 +130,9 @@ class Cascade:
         costs = fit_costs(outcomes)
         rows = np.sort(rng.permutation(outcomes.n)[:_SAMPLE])
         sample = [outcomes.inputs[int(i)] for i in rows]
-        mean_cost, mean_quality = outcomes.mean_cost(), outcomes.mean_quality()
-        order = sorted(
-            range(outcomes.m), key=lambda j: (mean_cost[j], mean_quality[j], outcomes.names[j])
-        )
         return FittedCascade(
             names=outcomes.names,
-            order=np.array(order),
+            order=by_price(outcomes),
             judge=judge,
             costs=costs,
             sample_prior=judge.prior(sample),
@@ -171,12 +166,12 @@ class FittedCascade:
 
     def route(self, inputs: Inputs, pool: Pool, *, budget: Budget, rng: Generator) -> Assignment:
         """The plan: whom to ask in which order, and the chance that each step is the last."""
-        line, place = self._line(pool)
+        line = line_up(self.names, self.order, pool)
         if len(text_inputs("inputs", inputs)) == 0:
             return Assignment(np.empty((0, 1), dtype=np.int64), np.empty((0, 1)), pool.m)
-        plan = self._plan(inputs, line, self.price(pool, budget))
+        plan = self._plan(inputs, line.column, self.price(pool, budget))
         index, weight = walk(plan)
-        return Assignment(np.where(index >= 0, place[index], -1), weight, pool.m)
+        return Assignment(np.where(index >= 0, line.place[index], -1), weight, pool.m)
 
     def proceed(
         self,
@@ -192,28 +187,20 @@ class FittedCascade:
 
         `asked` (n, s) counts in the order of `pool.names`; a row that ends in -1 has accepted.
         """
-        line, place = self._line(pool)
-        texts = text_inputs("inputs", inputs)
-        asked = np.asarray(asked, dtype=np.int64)
-        n = len(texts)
-        if asked.ndim != 2 or len(asked) != n or len(answers) != n:
-            rule = f"hold one row of steps for each of the {n} inputs"
-            raise InputError("asked and answers", rule, asked.shape, "Pass them aligned.")
-        if n == 0:
+        line = line_up(self.names, self.order, pool)
+        texts, asked = text_inputs("inputs", inputs), np.asarray(asked, dtype=np.int64)
+        passed = line.passed(asked, answers, len(texts))
+        if not texts:
             return np.empty(0, dtype=np.int64)
-        plan = self._plan(texts, line, self.price(pool, budget))
+        plan = self._plan(texts, line.column, self.price(pool, budget))
         if asked.shape[1] == 0:
-            return np.asarray(place[plan.first])
-        column = columns(self.names, pool)
-        judged = self.judge.score(texts, [row[-1] for row in answers], column[asked[:, -1]])
-        # only what comes later in the line than anything asked, so nothing is asked twice
-        rank = np.empty(len(self.names), dtype=np.int64)
-        rank[self.order] = np.arange(len(self.names))
-        farthest = np.where(asked >= 0, rank[column[asked]], -1).max(axis=1)
-        later = rank[line] > farthest[:, None]
+            return np.asarray(line.place[plan.first])
+        last = asked[:, -1]
+        judged = self.judge.score(texts, [row[-1] for row in answers], line.known[last])
+        later = np.arange(len(line.column)) >= passed[:, None]
         value = np.where(later, plan.value, -np.inf)
-        going = (value.max(axis=1) > judged) & (asked[:, -1] >= 0)
-        return np.where(going, place[value.argmax(axis=1)], -1)
+        going = (value.max(axis=1) > judged) & (last >= 0)
+        return np.where(going, line.place[value.argmax(axis=1)], -1)
 
     def price(self, pool: Pool, budget: Budget) -> float:
         """The price that a budget stands for, found on the sample of training inputs.
@@ -227,7 +214,7 @@ class FittedCascade:
             return budget.price
         if budget.mean_cost is None and budget.mean_quality is None:
             return 0.0
-        line, _ = self._line(pool)
+        line = line_up(self.names, self.order, pool).column
         cost = self.sample_cost[:, line]
         cases = sigmoid(self.sample_prior[:, line, None] + self.judge.shock[line])
         scale = 1.0 / max(float(cost.mean()), 1e-12)
@@ -262,12 +249,6 @@ class FittedCascade:
             return solved.at_start(solved.cost) > limit
 
         return edge(over, scale)[1] if over(0.0) else 0.0
-
-    def _line(self, pool: Pool) -> tuple[Int, Int]:
-        """Columns that are up, in the order to ask, (u,), and their places in the pool, (u,)."""
-        place_of = {int(c): j for j, c in enumerate(columns(self.names, pool)) if pool.available[j]}
-        line = np.array([c for c in self.order if int(c) in place_of], dtype=np.int64)
-        return line, np.array([place_of[int(c)] for c in line], dtype=np.int64)
 
     def _plan(self, inputs: Inputs, line: Int, price: float) -> Stopping:
         cases = sigmoid(self.judge.prior(inputs)[:, line, None] + self.judge.shock[line])

@@ -6,14 +6,73 @@ forgets the answers before it. Backward induction gives the best rule exactly.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from turnout.core import InputError, Outcomes, Pool
 from turnout.core._check import Float, Int
+from turnout.parts.priced import columns
 
-__all__ = ["Stopping", "edge", "solve", "walk"]
+__all__ = ["Line", "Stopping", "by_price", "edge", "line_up", "solve", "walk"]
+
+
+def by_price(outcomes: Outcomes) -> Int:
+    """Columns by rising mean cost, (m,); ties to the weaker, then by name."""
+    cost, quality = outcomes.mean_cost(), outcomes.mean_quality()
+    return np.array(
+        sorted(range(outcomes.m), key=lambda j: (cost[j], quality[j], outcomes.names[j]))
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """The destinations of a pool that are up, in the order in which they may be asked.
+
+    Parameters
+    ----------
+    column : array of int (u,)
+        Their columns among all m that the router knows.
+    place : array of int (u,)
+        Their places in the pool.
+    known : array of int (pool.m,)
+        Column of each destination of the pool, up or down.
+    rank : array of int (m,)
+        Position of each column in the order of all.
+    """
+
+    column: Int
+    place: Int
+    known: Int
+    rank: Int
+
+    def passed(self, asked: Int, answers: Sequence[Sequence[str]], n: int) -> Int:
+        """How many of the line are at or before the farthest one asked, (n,).
+
+        Whoever goes on only to what comes later asks nothing twice.
+
+        Raises
+        ------
+        InputError
+            `asked` (n, s) and `answers` (n rows of s texts) are not aligned with n inputs.
+        """
+        if asked.ndim != 2 or len(asked) != n or len(answers) != n:
+            rule = f"hold one row of steps for each of the {n} inputs"
+            raise InputError("asked and answers", rule, asked.shape, "Pass them aligned.")
+        farthest = np.where(asked >= 0, self.rank[self.known[asked]], -1).max(axis=1, initial=-1)
+        return np.asarray((self.rank[self.column] <= farthest[:, None]).sum(axis=1))
+
+
+def line_up(names: Sequence[str], order: Int, pool: Pool) -> Line:
+    """The line of a pool; `order` (m,) lists the columns of `names` from first to last asked."""
+    known = columns(names, pool)
+    place_of = {int(c): j for j, c in enumerate(known) if pool.available[j]}
+    column = np.array([c for c in order if int(c) in place_of], dtype=np.int64)
+    rank = np.empty(len(names), dtype=np.int64)
+    rank[order] = np.arange(len(names))
+    place = np.array([place_of[int(c)] for c in column], dtype=np.int64)
+    return Line(column, place, known, rank)
 
 
 @dataclass(frozen=True, eq=False)
