@@ -49,7 +49,8 @@ from turnout.parts import prices
 
 __all__ = ["Pacer", "Pacing", "Plan"]
 
-# Chosen once, on streams of the real tables in other orders than those benchmarked.
+# Set once for all tables: swept over streams of three real tables in five orders (shuffled, by
+# subject forwards, backwards, and with subjects in two random orders). See benchmarks/budget.py.
 _BAND = 0.5  # share of the reach that a debt may call for before it is corrected in full
 _LAG = 50  # requests: no debt is corrected faster than this, feedback being late and noisy
 _MEMORY = 500  # settlements that the ratio of true to expected cost looks back on
@@ -116,7 +117,7 @@ class Plan:
         if spend >= knots[-1]:
             return 0.0
         if spend < knots[0]:
-            over = (knots[0] - spend) / (knots[-1] - knots[0]) if len(knots) > 1 else 0.0
+            over = (knots[0] - spend) / (knots[1] - knots[0]) if len(knots) > 1 else 0.0
             return self.price[0] * math.exp(min(over, _FARTHEST))
         right = bisect_right(knots, spend)
         share = (spend - knots[right - 1]) / (knots[right] - knots[right - 1])
