@@ -20,7 +20,9 @@ from starlette.routing import Route
 
 import turnout.parts.store as store
 from turnout.core import Pool
+from turnout.serve.app import create_app
 from turnout.serve.background import running
+from turnout.serve.build import Parts
 from turnout.serve.config import Config, parse
 from turnout.serve.ledger import SQLiteLedger
 
@@ -257,6 +259,18 @@ def gateway(make_config: Callable[..., Config]) -> Callable[..., Any]:
     def run(cheap: str = "ok", dear: str = "ok", **tables: str) -> Iterator[Gateway]:
         config = make_config(cheap, dear, **tables)
         with running(config) as served:
+            yield Gateway(served.url, config)
+
+    return run
+
+
+@pytest.fixture
+def serve_parts() -> Callable[..., Any]:
+    """Run a gateway of given parts while a block runs."""
+
+    @contextmanager
+    def run(config: Config, parts: Parts) -> Iterator[Gateway]:
+        with running(create_app(config, parts)) as served:
             yield Gateway(served.url, config)
 
     return run

@@ -295,8 +295,14 @@ class LanguageModel:
 
     def stream(self, prompt: str, *, max_tokens: int | None = None) -> Iterator[str]:
         """Answer one prompt piece by piece; the pieces join to what `generate` writes."""
-        ids, limit = self.tokens(prompt), self._limit(max_tokens)
-        return tokenizer.pieces(self._written(ids, limit))
+        return tokenizer.pieces(self.write(prompt, max_tokens=max_tokens))
+
+    def write(self, prompt: str, *, max_tokens: int | None = None) -> Iterator[int]:
+        """Token ids of the answer to one prompt as they are chosen, the end mark included.
+
+        As many as `generate` counts; `tokenizer.pieces` makes text of them.
+        """
+        return self._written(self.tokens(prompt), self._limit(max_tokens))
 
     def _written(self, ids: list[int], limit: int) -> Iterator[int]:
         cache = _Cache(self.config, 1, len(ids) + limit)
@@ -304,7 +310,7 @@ class LanguageModel:
         token = np.array([ids])
         for _ in range(limit):
             best = int(self._step(token, cache, padding, len(ids))[0].argmax())
+            yield best
             if best == tokenizer.END:
                 return
-            yield best
             token = np.array([[best]])

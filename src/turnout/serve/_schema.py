@@ -109,6 +109,27 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def inspect(path: Path) -> None:
+    """Refuse what `connect` would refuse, without making or changing anything.
+
+    Raises
+    ------
+    ConfigError
+        As `connect`.
+    """
+    if not path.exists():
+        if not path.absolute().parent.is_dir():
+            hint = "Make its folder first."
+            raise ConfigError("ledger.path", "be in a folder that exists", str(path), hint)
+        return
+    with closing(sqlite3.connect(path, timeout=5.0)) as reader:
+        try:
+            check(reader, path, empty=True)
+        except sqlite3.Error as error:
+            hint = f"{error}. Name another file."
+            raise ConfigError("ledger.path", "be a ledger", str(path), hint) from None
+
+
 def check(connection: sqlite3.Connection, path: Path, *, empty: bool) -> None:
     """Refuse what is no ledger of this version; an empty file passes only where `empty`."""
     application, version = _value(connection, "application_id"), _value(connection, "user_version")

@@ -128,7 +128,7 @@ class _Chat:
 
     def _remember(self, exchange: Exchange) -> None:
         self._parts.ledger.record(exchange.entry())
-        self._parts.policy.settle(exchange.spent())
+        self._parts.policy.settle(exchange.decision, exchange.spent())
 
 
 class _Feedback:

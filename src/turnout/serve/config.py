@@ -6,6 +6,7 @@ the file: `key_env` names the environment variable that holds it, and no message
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -14,10 +15,19 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from turnout.core import Budget, ConfigError, InputError, _check
+from turnout.core import ConfigError, InputError, _check
 from turnout.serve._toml import section, table, unknown
 
-__all__ = ["Config", "LedgerConfig", "PoolEntry", "RouterConfig", "ServerConfig", "load", "parse"]
+__all__ = [
+    "BudgetConfig",
+    "Config",
+    "LedgerConfig",
+    "PoolEntry",
+    "RouterConfig",
+    "ServerConfig",
+    "load",
+    "parse",
+]
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -104,16 +114,42 @@ class LedgerConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _BudgetConfig:
-    """The `[budget]` table; becomes a `turnout.core.Budget`."""
+class BudgetConfig:
+    """What routed requests may cost: one target, or none for the best quality at any cost.
+
+    Requests that name a destination are served whatever it costs, outside this budget.
+
+    Parameters
+    ----------
+    mean_cost_usd : float, optional
+        Mean cost of a routed request; a controller keeps the running spend to it. > 0.
+    mean_quality : float, optional
+        Spend the least with which the router reached this mean quality when it was measured.
+        In [0, 1].
+    price : float, optional
+        Quality given up to save one unit of cost. >= 0.
+    period : int
+        With `mean_cost_usd`: requests after which spend is to be at the budget, again and again.
+    """
 
     mean_cost_usd: float | None = None
+    mean_quality: float | None = None
     price: float | None = None
+    period: int = 1000
 
     def __post_init__(self) -> None:
-        for key in ("mean_cost_usd", "price"):
-            if getattr(self, key) is not None:
-                _check.number(key, getattr(self, key), low=0.0)
+        targets = ("mean_cost_usd", "mean_quality", "price")
+        given = [key for key in targets if getattr(self, key) is not None]
+        if len(given) > 1:
+            hint = "Keep the one that matters; the others follow from it."
+            raise InputError("target", "be one alone", " and ".join(given), hint)
+        for key in given:
+            high = 1.0 if key == "mean_quality" else math.inf
+            _check.number(key, getattr(self, key), low=0.0, high=high)
+        if self.mean_cost_usd == 0:
+            hint = "Use router.model to send everything to the cheapest."
+            raise InputError("mean_cost_usd", "be above 0", self.mean_cost_usd, hint)
+        _check.integer("period", self.period, low=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,7 +245,7 @@ class Config:
     pool: tuple[PoolEntry, ...]
     server: ServerConfig = field(default_factory=ServerConfig)
     router: RouterConfig = field(default_factory=RouterConfig)
-    budget: Budget = field(default_factory=Budget)
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
     ledger: LedgerConfig = field(default_factory=LedgerConfig)
 
     def __post_init__(self) -> None:
@@ -270,20 +306,15 @@ def parse(text: str, source: Path) -> Config:
     def one(name: str, kind: type[Any]) -> Any:
         return section(source, name, table(source, name, data.get(name, {})), kind, folder)
 
-    asked = one("budget", _BudgetConfig)
     pool = table(source, "pool", data.get("pool", {}))
     if not pool:
         hint = 'Add [pool.NAME] with upstream = "openai:http://127.0.0.1:9000/v1".'
         raise ConfigError(f"{source}: pool", "hold at least one destination", None, hint)
     try:
-        budget = Budget(mean_cost=asked.mean_cost_usd, price=asked.price)
-    except InputError as error:
-        raise ConfigError(f"{source}: {error.field}", error.rule, error.value, error.hint) from None
-    try:
         return Config(
             server=one("server", ServerConfig),
             router=one("router", RouterConfig),
-            budget=budget,
+            budget=one("budget", BudgetConfig),
             ledger=one("ledger", LedgerConfig),
             pool=tuple(_entry(source, name, value, folder) for name, value in pool.items()),
         )

@@ -49,8 +49,8 @@ class Model(Protocol):
         """Whole answers."""
         ...
 
-    def stream(self, prompt: str, *, max_tokens: int | None = None) -> Iterator[str]:
-        """One answer in pieces."""
+    def write(self, prompt: str, *, max_tokens: int | None = None) -> Iterator[int]:
+        """Token ids of one answer as they are chosen."""
         ...
 
 
@@ -64,15 +64,12 @@ class LabUpstream:
     model : Model
     price : callable
         Cost in USD of so many tokens read and written.
-    answer_limit : int
-        Most tokens the model writes, the mark that ends an answer included.
     """
 
-    def __init__(self, *, name: str, model: Model, price: Price, answer_limit: int) -> None:
+    def __init__(self, *, name: str, model: Model, price: Price) -> None:
         self.name = name
         self._model = model
         self._price = price
-        self._answer_limit = answer_limit
         # one thread: a model's arithmetic gains nothing from being run twice at once
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"turnout-lab-{name}")
 
@@ -93,7 +90,7 @@ class LabUpstream:
         choice = {
             "index": 0,
             "message": {"role": "assistant", "content": written.text},
-            "finish_reason": "stop" if whole else "length",
+            "finish_reason": _finish(whole),
         }
         body = orjson.dumps({**head, "choices": [choice], "usage": _told(usage)})
         return Reply(body=body, usage=usage, completion_id=head["id"])
@@ -102,41 +99,43 @@ class LabUpstream:
         """The answer in pieces; see `Upstream`."""
         prompt, limit = last_user(request.fields), _limit(request)
         loop = asyncio.get_running_loop()
-        pieces: asyncio.Queue[str | InputError | None] = asyncio.Queue()
+        pieces: asyncio.Queue[str | Exception | None] = asyncio.Queue()
         stop = threading.Event()
+        tokens: list[int] = []
+
+        def chosen() -> Iterator[int]:
+            for token in self._model.write(prompt, max_tokens=limit):
+                tokens.append(token)
+                yield token
+                if stop.is_set():
+                    return
 
         def write() -> None:
-            end: InputError | None = None
+            end: Exception | None = None
             try:
-                for piece in self._model.stream(prompt, max_tokens=limit):
+                for piece in tokenizer.pieces(chosen()):
                     loop.call_soon_threadsafe(pieces.put_nowait, piece)
-                    if stop.is_set():
-                        return
-            except InputError as error:
+            except Exception as error:  # the other side must not wait for ever
                 end = error
             loop.call_soon_threadsafe(pieces.put_nowait, end)
 
         head = _head(self.name, "chat.completion.chunk")
         work = loop.run_in_executor(self._executor, write)
-        written = 0
         delta: dict[str, str] = {"role": "assistant"}
         try:
             while isinstance(piece := await pieces.get(), str):
-                # a token is a piece, but for the bytes of one character outside ASCII
-                written += 1 if piece.isascii() else len(piece.encode())
-                yield Chunk(
-                    data=_event(head, {**delta, "content": piece}), completion_id=head["id"]
-                )
+                data = _event(head, {**delta, "content": piece})
+                yield Chunk(data=data, completion_id=head["id"])
                 delta = {}
         finally:
             stop.set()
-        if piece is not None:
+        if isinstance(piece, InputError):
             raise self._refusal(piece) from None
+        if piece is not None:
+            raise piece
         await work
-        read = len(self._model.tokens(prompt))
-        whole = written < min(limit or self._answer_limit, self._answer_limit)
-        usage = self._usage(read, written + whole)  # the mark that ends an answer is written too
-        data = _event(head, delta, "stop" if whole else "length")
+        usage = self._usage(len(self._model.tokens(prompt)), len(tokens))
+        data = _event(head, delta, _finish(tokens[-1] == tokenizer.END))
         if request.wants_usage:
             data += sse.event(orjson.dumps({**head, "choices": [], "usage": _told(usage)}))
         yield Chunk(
@@ -175,6 +174,10 @@ def _limit(request: ChatRequest) -> int | None:
     fields = request.fields
     limit: int | None = fields.get("max_completion_tokens", fields.get("max_tokens"))
     return limit
+
+
+def _finish(whole: bool) -> str:
+    return "stop" if whole else "length"
 
 
 def _head(model: str, kind: str) -> dict[str, Any]:

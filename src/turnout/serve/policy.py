@@ -41,6 +41,8 @@ class Decision:
         Predictions for each candidate; empty where the policy makes none.
     order : tuple of str
         The other candidates, best first, to fall back on; empty where nothing else will do.
+    expected_cost : float, optional
+        What was set aside for it in the budget; None for a request outside the budget.
     """
 
     destination: str
@@ -50,6 +52,7 @@ class Decision:
     quality: tuple[float, ...] = ()
     cost: tuple[float, ...] = ()
     order: tuple[str, ...] = ()
+    expected_cost: float | None = None
 
 
 class Policy(Protocol):
@@ -59,8 +62,8 @@ class Policy(Protocol):
         """Choose a destination."""
         ...
 
-    def settle(self, cost: float) -> None:
-        """Take in what one request has cost."""
+    def settle(self, decision: Decision, cost: float) -> None:
+        """Take in what a request has cost; once for each decision."""
         ...
 
 
@@ -97,9 +100,10 @@ class Named:
         model = request.model
         raise RequestError("model", rule, model, hint, status=404, code="model_not_found")
 
-    def settle(self, cost: float) -> None:
-        """Pass it on: what is spent on named models is spent."""
-        self._auto.settle(cost)
+    def settle(self, decision: Decision, cost: float) -> None:
+        """Pass it on, if it was decided there."""
+        if decision.expected_cost is not None:
+            self._auto.settle(decision, cost)
 
 
 @final
@@ -118,7 +122,7 @@ class Fixed:
         """The one destination."""
         return self._decision
 
-    def settle(self, cost: float) -> None:
+    def settle(self, decision: Decision, cost: float) -> None:
         """Nothing to learn."""
 
 
@@ -163,6 +167,8 @@ class Routed:
         chosen, propensity = explored(best, len(self._names), self._explore, self._rng)
         value = quality[0] - price * cost[0]
         order = [int(j) for j in np.lexsort((cost[0], -value)) if j != chosen]
+        expected = float(cost[0, chosen])
+        self._pace.decided(expected)
         return Decision(
             destination=self._names[chosen],
             propensity=propensity,
@@ -171,11 +177,12 @@ class Routed:
             quality=tuple(quality[0].tolist()),
             cost=tuple(cost[0].tolist()),
             order=tuple(self._names[j] for j in order),
+            expected_cost=expected,
         )
 
-    def settle(self, cost: float) -> None:
+    def settle(self, decision: Decision, cost: float) -> None:
         """Let the price follow the spending."""
-        self._pace.settle(cost)
+        self._pace.settled(decision.expected_cost or 0.0, cost)
 
     def _figures(self, prompt: str) -> tuple[Float, Float]:
         """Quality (1, m) and cost (1, m) of the pool's destinations."""
@@ -193,7 +200,7 @@ class Opaque:
         Fitted.
     pool : Pool
         The destinations that are served.
-    pace : Pace
+    price : float
         The price of cost.
     rng : Generator
         The router's source of randomness.
@@ -204,11 +211,11 @@ class Opaque:
         The pool holds a destination the router does not know.
     """
 
-    def __init__(self, router: Router, pool: Pool, pace: Pace, *, rng: Generator) -> None:
+    def __init__(self, router: Router, pool: Pool, price: float, *, rng: Generator) -> None:
         columns(router.names, pool)
         self._router = router
         self._pool = pool
-        self._pace = pace
+        self._price = price
         self._rng = rng
 
     def decide(self, request: ChatRequest) -> Decision:
@@ -219,8 +226,7 @@ class Opaque:
         RequestError
             The router sends this prompt nowhere.
         """
-        price = self._pace.price
-        budget = Budget(price=price)
+        budget = Budget(price=self._price)
         plan = self._router.route((request.prompt,), self._pool, budget=budget, rng=self._rng)
         chosen = int(plan.index[0, 0])
         if chosen < 0:
@@ -230,12 +236,15 @@ class Opaque:
         names = self._pool.names
         others = tuple(name for j, name in enumerate(names) if j != chosen)
         return Decision(
-            destination=names[chosen], propensity=None, price=price, names=names, order=others
+            destination=names[chosen],
+            propensity=None,
+            price=self._price,
+            names=names,
+            order=others,
         )
 
-    def settle(self, cost: float) -> None:
-        """Let the price follow the spending."""
-        self._pace.settle(cost)
+    def settle(self, decision: Decision, cost: float) -> None:
+        """Nothing to learn."""
 
 
 def explored(best: int, m: int, share: float, rng: Generator) -> tuple[int, float]:

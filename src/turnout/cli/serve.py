@@ -1,0 +1,36 @@
+"""`turnout serve`: the gateway."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+__all__ = ["command"]
+
+
+@click.command("serve")
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--port", type=int, help="Port instead of the file's; 0 = any free one.")
+@click.option("--host", help="Address instead of the file's.")
+@click.option("--check", is_flag=True, help="Check everything the gateway needs, and stop.")
+def command(config: Path, port: int | None, host: str | None, check: bool) -> None:
+    """Serve a pool behind one OpenAI-compatible address, as the TOML file CONFIG says.
+
+    Ask for model "auto" to have a request routed, or for a name of the pool. Every decision is
+    told in x-turnout-* headers and kept, without prompts or answers, in the ledger.
+    """
+    from turnout.serve.build import check as check_parts
+    from turnout.serve.config import load
+    from turnout.serve.run import serve
+
+    settings = load(config)
+    overrides = {"port": port, "host": host}
+    given = {key: value for key, value in overrides.items() if value is not None}
+    settings = replace(settings, server=replace(settings.server, **given))  # type: ignore[arg-type]
+    if check:
+        check_parts(settings)
+        click.echo(f"{config} is good: it would serve {', '.join(settings.names)}.")
+        return
+    serve(settings, say=click.echo)
