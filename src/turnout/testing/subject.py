@@ -29,16 +29,19 @@ from turnout.parts.priced import as_router
 from turnout.testing import planted
 from turnout.testing.case import Case
 from turnout.testing.planted import Planted
+from turnout.testing.watch import bytes_of, changed, global_rng, other_global_rng
 
 __all__ = [
     "PRICES",
     "ContractError",
     "NotApplicable",
+    "Refit",
     "Subject",
     "card_of",
     "episode",
     "gain",
     "singles",
+    "watched_fit",
 ]
 
 #: Knobs of a sweep: quality given up per dollar saved. They span the planted problems' frontiers.
@@ -68,6 +71,63 @@ def card_of(recipe: Any) -> Card:
         rule = "be defined in a module with a CARD"
         raise InputError("recipe", rule, type(recipe), "Declare CARD = Card(...) or pass card=.")
     return card
+
+
+@dataclass(frozen=True)
+class Refit:
+    """A fit that was watched.
+
+    Parameters
+    ----------
+    fitted : Predictor or Router
+        What came out.
+    touched : tuple of str
+        What it changed and should not have: "rng", "outcomes", "pool".
+    """
+
+    fitted: Predictor | Router
+    touched: tuple[str, ...]
+
+
+def watched_fit(case: Case, table: Outcomes) -> Refit:
+    """Fit with the global generators in another state, on a table of its own, and compare."""
+    table = table.take(np.arange(table.n))
+    pool = table.pool()
+    before = bytes_of(table), bytes_of(pool)
+    with other_global_rng():
+        state = global_rng()
+        fitted = case.recipe.fit(table, pool, rng=np.random.default_rng(0))
+        drawn = changed(state, global_rng())
+    touched = {
+        "rng": drawn,
+        "outcomes": bytes_of(table) != before[0],
+        "pool": bytes_of(pool) != before[1],
+    }
+    return Refit(fitted, tuple(name for name, was in touched.items() if was))
+
+
+def _predictor(router: Router) -> Predictor:
+    if isinstance(router, Predictor):
+        return router
+    raise NotApplicable("it routes without predicting quality and cost")
+
+
+@dataclass(eq=False)
+class _Remembered:
+    """A predictor that predicts the batch it saw last only once."""
+
+    inner: Predictor
+    last: Inputs | None = None
+    figures: tuple[Float, Float] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.inner.names
+
+    def predict(self, inputs: Inputs) -> tuple[Float, Float]:
+        if inputs is not self.last or self.figures is None:
+            self.last, self.figures = inputs, self.inner.predict(inputs)
+        return self.figures
 
 
 @dataclass
@@ -110,6 +170,26 @@ class Subject:
         """The fitted thing as a router."""
         return as_router(self.fitted)
 
+    @cached_property
+    def quick(self) -> Router:
+        """The same router for checks of the shared decision: predicts a known batch only once.
+
+        Whether predicting itself is pure, is judged on `fitted`.
+        """
+        if isinstance(self.fitted, Router):
+            return self.fitted
+        return as_router(_Remembered(self.fitted))
+
+    @cached_property
+    def again(self) -> Refit:
+        """A second fit with the same rng, watched."""
+        return watched_fit(self.case, self.train.outcomes)
+
+    @cached_property
+    def reached(self) -> Frontier:
+        """What the fitted router reaches on `test` as the price rises."""
+        return self.sweep(self.quick, self.test)
+
     @property
     def pool(self) -> Pool:
         """The destinations of `train` at their mean prices."""
@@ -118,9 +198,12 @@ class Subject:
     @property
     def predictor(self) -> Predictor:
         """The fitted thing as a predictor; checks of predictions pass over what has none."""
-        if isinstance(self.router, Predictor):
-            return self.router
-        raise NotApplicable("it routes without predicting quality and cost")
+        return _predictor(self.router)
+
+    @property
+    def quick_predictor(self) -> Predictor:
+        """`quick` as a predictor."""
+        return _predictor(self.quick)
 
     @property
     def sequential(self) -> Sequential:
@@ -165,8 +248,12 @@ class Subject:
         """
         table = problem.outcomes
         pool = table.pool()
+        if not isinstance(router, Router):
+            router = as_router(_Remembered(router))
         spent, reached = [], []
-        for price in PRICES:
+        # playing out a sequence is many calls: every second price will do
+        knobs = PRICES[::2] if isinstance(router, Sequential) else PRICES
+        for price in knobs:
             budget = Budget(price=price)
             if isinstance(router, Sequential):
                 asked, cost = episode(router, problem, pool, budget)
@@ -177,7 +264,7 @@ class Subject:
                 dense = np.asarray(self.route(router, table.inputs, pool, budget).dense())
                 reached.append(float((dense * problem.expected).sum(axis=1).mean()))
                 spent.append(float((dense * table.cost).sum(axis=1).mean()))
-        return Frontier(np.array(spent), np.array(reached), np.array(PRICES))
+        return Frontier(np.array(spent), np.array(reached), np.array(knobs))
 
 
 @cache

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import pickle
-import random
-import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from turnout.core import Assignment, InputError, Inputs, Outcomes, Pool, TurnoutError
+from turnout.core import Assignment, InputError, Inputs, Pool, TurnoutError
 from turnout.parts import store
 from turnout.testing.subject import ContractError, Subject
+from turnout.testing.watch import bytes_of, changed, global_rng, other_global_rng
 
 __all__ = [
     "assignment_valid",
@@ -39,19 +35,18 @@ def same_rng_same_route(subject: Subject) -> None:
     """Fitting and routing twice with the same rng gives the same route."""
     inputs = subject.test.outcomes.inputs
     first = subject.route(subject.fitted, inputs)
-    with _other_global_rng():
-        again = subject.route(subject.fit(subject.train.outcomes), inputs)
+    with other_global_rng():
+        again = subject.route(subject.again.fitted, inputs)
     same_routes(first, again, "a second fit with the same rng")
 
 
 def global_rng_untouched(subject: Subject) -> None:
     """Neither fitting nor routing draws from or seeds a global random number generator."""
-    before = _global_states()
-    fitted = subject.fit(subject.train.outcomes)
-    if _changed(before, _global_states()):
+    if "rng" in subject.again.touched:
         raise ContractError("fit must draw from its `rng` only; it touched the global generator")
-    subject.route(fitted, subject.test.outcomes.inputs)
-    if _changed(before, _global_states()):
+    before = global_rng()
+    subject.route(subject.fitted, subject.test.outcomes.inputs)
+    if changed(before, global_rng()):
         raise ContractError("route must draw from its `rng` only; it touched the global generator")
 
 
@@ -69,17 +64,15 @@ def predict_is_pure(subject: Subject) -> None:
 
 def inputs_not_mutated(subject: Subject) -> None:
     """The table, the pool and the batch are left as they were, and may be read-only."""
-    table, pool = _copy(subject.train.outcomes), subject.pool
-    before = _bytes_of(table), _bytes_of(pool)
-    fitted = subject.case.recipe.fit(table, pool, rng=np.random.default_rng(0))
+    for what in ("outcomes", "pool"):
+        if what in subject.again.touched:
+            raise ContractError(f"fit must not change the {what} it is given")
+    pool = subject.pool
+    was = bytes_of(pool)
     batch, kept = _fresh(subject.test.outcomes.inputs), _fresh(subject.test.outcomes.inputs)
-    subject.route(fitted, batch, pool)
-    for what, was, now in (
-        ("outcomes", before[0], _bytes_of(table)),
-        ("pool", before[1], _bytes_of(pool)),
-    ):
-        if was != now:
-            raise ContractError(f"fit and route must not change the {what} they are given")
+    subject.route(subject.fitted, batch, pool)
+    if bytes_of(pool) != was:
+        raise ContractError("route must not change the pool it is given")
     if not np.array_equal(np.asarray(batch), np.asarray(kept)):
         raise ContractError("route must not change the inputs it is given")
 
@@ -221,40 +214,5 @@ def _tell(error: Exception) -> str:
     return f"it raised {type(error).__name__}: {error}"
 
 
-def _global_states() -> list[Any]:
-    states: list[Any] = [random.getstate(), np.random.get_state()]
-    if "torch" in sys.modules:
-        states.append(sys.modules["torch"].get_rng_state().numpy().tobytes())
-    return states
-
-
-def _changed(before: list[Any], after: list[Any]) -> bool:
-    if len(before) != len(after):  # torch was first imported in between
-        after = after[: len(before)]
-    return any(pickle.dumps(a) != pickle.dumps(b) for a, b in zip(before, after, strict=True))
-
-
-@contextmanager
-def _other_global_rng() -> Iterator[None]:
-    """Global generators in another state, so that a draw from them shows."""
-    python, numpy = random.getstate(), np.random.get_state()
-    random.seed(987654321)
-    np.random.seed(987654321)
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
-
-
 def _fresh(inputs: Inputs) -> Inputs:
     return inputs.copy() if isinstance(inputs, np.ndarray) else list(inputs)
-
-
-def _copy(table: Outcomes) -> Outcomes:
-    """A table with arrays of its own, so that a change cannot reach the shared one."""
-    return table.take(np.arange(table.n))
-
-
-def _bytes_of(noun: Outcomes | Pool) -> bytes:
-    return pickle.dumps([getattr(noun, item.name) for item in dataclasses.fields(noun)])

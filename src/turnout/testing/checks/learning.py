@@ -31,7 +31,7 @@ def gains_on_planted(subject: Subject) -> None:
     Its sweep must rise above every mixture of single destinations by 0.05 somewhere, and reach
     the quality of the best single one, plus 0.02, at no more than that one's cost.
     """
-    reached = subject.sweep(subject.fitted, subject.test)
+    reached = subject.reached
     base = singles(subject.test, drawn=isinstance(subject.fitted, Sequential))
     above = gain(reached, base)
     if above < _GAIN:
@@ -69,7 +69,7 @@ def never_above_oracle(subject: Subject) -> None:
     best = float(subject.test.expected.max(axis=1).mean())
     if isinstance(subject.fitted, Sequential):
         best = float(subject.test.outcomes.quality.max(axis=1).mean())
-    reached = float(subject.sweep(subject.fitted, subject.test).quality.max())
+    reached = float(subject.reached.quality.max())
     if reached > best + 1e-9:
         raise ContractError(
             f"nothing can earn more than the oracle's {best:.4f}; got {reached:.4f}"

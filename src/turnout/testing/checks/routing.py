@@ -8,7 +8,7 @@ import numpy as np
 
 from turnout.core import Budget, InputError, Inputs, Predictor, Sequential
 from turnout.core._check import Float, Int
-from turnout.parts.priced import as_router, columns
+from turnout.parts.priced import columns
 from turnout.testing.subject import PRICES, ContractError, Subject, episode
 
 __all__ = [
@@ -31,9 +31,9 @@ def pool_order(subject: Subject) -> None:
     """Handing the pool in another order sends every item to the same destination by name."""
     inputs, pool = subject.test.outcomes.inputs, subject.pool
     order = np.roll(np.arange(pool.m), 1)
-    plain = np.asarray(subject.route(subject.fitted, inputs, pool).dense())
+    plain = np.asarray(subject.route(subject.quick, inputs, pool).dense())
     turned = pool.select([pool.names[j] for j in order])
-    again = np.asarray(subject.route(subject.fitted, inputs, turned).dense())
+    again = np.asarray(subject.route(subject.quick, inputs, turned).dense())
     _agree(plain[:, order], again, _ROUNDING, "the pool in another order")
 
 
@@ -54,19 +54,20 @@ def columns_relabelled(subject: Subject) -> None:
 
 def down_never_chosen(subject: Subject) -> None:
     """A destination that is down, or left out of the pool, receives nothing."""
-    inputs, pool = subject.test.outcomes.inputs, subject.pool
+    some, pool = subject.test.take(np.arange(80)), subject.pool
+    inputs = some.outcomes.inputs
     for j, name in enumerate(pool.names):
         down = pool.with_down([name])
-        for budget in (Budget(), Budget(price=40.0), Budget(price=1e4)):
-            load = np.asarray(subject.route(subject.fitted, inputs, down, budget).load())
+        for budget in (Budget(), Budget(price=40.0)):
+            load = np.asarray(subject.route(subject.quick, inputs, down, budget).load())
             if load[j] > 0:
                 raise ContractError(f"{name!r} is down, yet {load[j]:g} items go to it")
         if isinstance(subject.fitted, Sequential):
-            asked, _ = episode(subject.fitted, subject.test, down, Budget(price=40.0))
+            asked, _ = episode(subject.fitted, some, down, Budget(price=40.0))
             if (asked == j).any():
                 raise ContractError(f"{name!r} is down, yet `proceed` asks it")
         others = pool.select([other for other in pool.names if other != name])
-        subject.route(subject.fitted, inputs, others)
+        subject.route(subject.quick, inputs, others)
 
 
 def cost_budget_kept(subject: Subject) -> None:
@@ -83,7 +84,7 @@ def cost_budget_kept(subject: Subject) -> None:
             _, paid = episode(subject.fitted, subject.test, pool, budget)
             spent, slack = float(paid.mean()), 0.15
         else:
-            dense = np.asarray(subject.route(subject.fitted, table.inputs, pool, budget).dense())
+            dense = np.asarray(subject.route(subject.quick, table.inputs, pool, budget).dense())
             cost, exact = _costs(subject, table.inputs)
             spent, slack = float((dense * cost).sum(axis=1).mean()), 1e-6 if exact else 0.15
         if spent > limit * (1 + slack):
@@ -93,18 +94,18 @@ def cost_budget_kept(subject: Subject) -> None:
 def quality_floor_kept(subject: Subject) -> None:
     """Under `Budget(mean_quality=...)` the predicted quality reaches the floor, for less cost."""
     inputs, pool = subject.test.outcomes.inputs, subject.pool
-    quality, cost = subject.predictor.predict(inputs)
+    quality, cost = subject.quick_predictor.predict(inputs)
     rows = np.arange(len(quality))
     low = float(quality[rows, cost.argmin(axis=1)].mean())
     high = float(quality.max(axis=1).mean())
     target = 0.5 * (low + high)
     dense = np.asarray(
-        subject.route(subject.fitted, inputs, pool, Budget(mean_quality=target)).dense()
+        subject.route(subject.quick, inputs, pool, Budget(mean_quality=target)).dense()
     )
     reached = float((dense * quality).sum(axis=1).mean())
     if reached < target - 1e-6:
         raise ContractError(f"a floor of {target:.6g} must be reached; predicted {reached:.6g}")
-    free = np.asarray(subject.route(subject.fitted, inputs, pool, Budget()).dense())
+    free = np.asarray(subject.route(subject.quick, inputs, pool, Budget()).dense())
     if (dense * cost).sum() > (free * cost).sum() * (1 + 1e-9):
         raise ContractError("a floor must cost no more than the best quality at any cost")
 
@@ -114,7 +115,7 @@ def impossible_budget_refused(subject: Subject) -> None:
     floor, _ = _cost_range(subject)
     budget = Budget(mean_cost=0.5 * floor)
     try:
-        subject.route(subject.fitted, subject.test.outcomes.inputs, subject.pool, budget)
+        subject.route(subject.quick, subject.test.outcomes.inputs, subject.pool, budget)
     except InputError as error:
         if "budget" not in error.field:
             raise ContractError(f"the refusal must name the budget; it says: {error}") from error
@@ -130,7 +131,7 @@ def price_monotone(subject: Subject) -> None:
     cost, _ = _costs(subject, inputs)
     before = np.inf
     for price in PRICES:
-        routed = subject.route(subject.fitted, inputs, pool, Budget(price=price))
+        routed = subject.route(subject.quick, inputs, pool, Budget(price=price))
         if isinstance(subject.fitted, Sequential):
             spent = _planned(np.asarray(routed.index), np.asarray(routed.weight), cost)
         else:
@@ -159,7 +160,7 @@ def per_item(subject: Subject) -> None:
 
 def reads_inputs(subject: Subject) -> None:
     """Different items may go to different destinations."""
-    router = as_router(subject.fitted)
+    router = subject.quick
     if isinstance(router, Predictor):
         quality, _ = router.predict(subject.test.outcomes.inputs)
         if float(np.ptp(quality, axis=0).max()) > 1e-9:
@@ -167,7 +168,7 @@ def reads_inputs(subject: Subject) -> None:
         raise ContractError("it claims to read its inputs, but predicts the same for all of them")
     for price in PRICES:
         routed = subject.route(
-            subject.fitted, subject.test.outcomes.inputs, budget=Budget(price=price)
+            subject.quick, subject.test.outcomes.inputs, budget=Budget(price=price)
         )
         if float(np.ptp(np.asarray(routed.dense()), axis=0).max()) > 1e-9:
             return
@@ -183,7 +184,7 @@ def _agree(one: Float, two: Float, tolerance: float, what: str) -> None:
 
 def _costs(subject: Subject, inputs: Inputs) -> tuple[Float, bool]:
     """Cost (n, m) by the router's own predictions, else the true one; and whether it is its own."""
-    router = as_router(subject.fitted)
+    router = subject.quick
     if isinstance(router, Predictor):
         return router.predict(inputs)[1][:, columns(router.names, subject.pool)], True
     return subject.test.outcomes.cost, False
