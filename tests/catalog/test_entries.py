@@ -88,13 +88,20 @@ def test_an_unknown_level_is_refused(house: Path) -> None:
         catalog.methods("llm")
 
 
-def test_two_methods_may_not_share_an_alias(house: Path) -> None:
-    """An alias that means two things means nothing."""
+def test_an_alias_of_two_methods_is_refused(house: Path) -> None:
+    """A name that means two things names neither; the refusal lists both."""
     clash = CARD.format(name="llms.other", system="O", recipe="", needs=(), aliases=("bow",))
     (house / "llms" / "other.py").write_text(clash)
     entries._crawl.cache_clear()
-    with pytest.raises(InputError, match="bow"):
-        catalog.methods()
+    with pytest.raises(InputError, match=r"llms\.other, llms\.words"):
+        catalog.find("bow")
+
+
+def test_every_name_of_the_real_catalogue_leads_to_its_method() -> None:
+    """Names, aliases and systems are all different."""
+    for entry in catalog.methods():
+        for name in (entry.name, entry.card.system, *entry.card.aliases):
+            assert catalog.find(name) == entry
 
 
 def test_an_analysis_has_no_recipe(house: Path) -> None:

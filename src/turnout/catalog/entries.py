@@ -89,7 +89,7 @@ def methods(level: str | None = None) -> tuple[Entry, ...]:
     Raises
     ------
     InputError
-        No method lives on `level`; a card is no literal; two methods share a name or an alias.
+        No method lives on `level`, or a card is no literal.
     """
     entries = _crawl(_ROOT)
     if level is None:
@@ -189,14 +189,6 @@ def _crawl(root: Path) -> tuple[Entry, ...]:
         dotted = parts[:-1] if parts[-1] == "__init__" else parts
         entries.append(Entry(card, ".".join((root.name, *dotted)), path))
     entries.sort(key=lambda entry: entry.name)
-    owners: dict[str, str] = {}
-    for entry in entries:
-        for spelling in {_plain(entry.name), *map(_plain, entry.card.aliases)}:
-            if spelling in owners:
-                value = f"{owners[spelling]} and {entry.path}"
-                rule = f"not share the name {spelling!r}"
-                raise InputError("two methods", rule, value, "Rename one or drop the alias.")
-            owners[spelling] = entry.path
     return tuple(entries)
 
 
