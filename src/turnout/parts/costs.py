@@ -6,7 +6,7 @@ known beforehand and enters as its mean. One straight line a destination is what
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -40,12 +40,19 @@ class CostModel:
     base: Float
     slope: Float
     floor: Float
+    _lines: tuple[tuple[float, float, float], ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         m = len(self.base)
         object.__setattr__(self, "base", _check.floats("costs.base", self.base, (m,)))
         object.__setattr__(self, "slope", _check.floats("costs.slope", self.slope, (m,), low=0))
         object.__setattr__(self, "floor", _check.floats("costs.floor", self.floor, (m,), low=0))
+        lines = zip(self.base.tolist(), self.slope.tolist(), self.floor.tolist(), strict=True)
+        object.__setattr__(self, "_lines", tuple(lines))
+
+    def predict_one(self, characters: int) -> list[float]:
+        """Expected cost of one text of this length, m numbers, equal to `predict`."""
+        return [max(base + characters * slope, floor) for base, slope, floor in self._lines]
 
     def predict(self, inputs: Inputs) -> Float:
         """Expected cost (n, m) >= 0."""
