@@ -125,7 +125,7 @@ def _prepare(folder: Path, prompts: int, seed: int, port: int, console: Console)
         extra=fitted.extra,
     )
     with contextlib.suppress(MissingExtraError):
-        picture = plot.render(fitted.evaluation, "png", title="Four small language models")
+        picture = plot.render(fitted.evaluation, ".png", title="Four small language models")
         (folder / "frontier.png").write_bytes(picture)
     best, price = fitted.extra["best_single"], fitted.extra["best_single_cost"]
     config = folder / "turnout.toml"
