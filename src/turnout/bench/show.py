@@ -167,9 +167,8 @@ def chart(evaluation: Evaluation, *, width: int = 80, height: int = 18) -> Text:
     text.append(" " * 8 + "+" + "-" * inner + "\n")
     left, right = f"{low:.3g}", f"{high:.3g}"
     title = "mean cost (log scale)" if logged else "mean cost"
-    text.append(
-        " " * 9 + left + title.center(max(0, inner - len(left) - len(right))) + right + "\n"
-    )
+    room = max(0, inner - len(left) - len(right))
+    text.append(" " * 9 + left + title.center(room) + right)
     used = width
     for sign, style, label in [*legend, ("x", "bold", said)]:
         entry = len(label) + 5
