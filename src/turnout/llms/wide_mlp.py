@@ -110,7 +110,7 @@ class WideMlp:
     dropout: float = 0.5
     rate: float = 1e-3
     decay: float = 0.0
-    batch: int = 256
+    batch: int = 512
     epochs: int = 12
 
     def __post_init__(self) -> None:
