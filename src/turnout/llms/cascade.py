@@ -36,7 +36,7 @@ judge is a calibrated ridge regression on words and surface, fitted and checked 
 instead of a fine-tuned DistilBERT: no weights to download. (4) Fitted on a table without answers
 the judge can only repeat its prior, so asking twice never pays and the cascade is a plain router.
 
-Cost: fit O(m n^2 min(n, b)) for b = 4096 word buckets; a step O(n m q).
+Cost: fit O(m n^2 min(n, b)) for b <= 4096 words and word pairs; a step O(n m q).
 
 >>> import numpy as np
 >>> from turnout.core import Budget, Outcomes
@@ -67,8 +67,10 @@ from numpy.random import Generator
 from turnout.core import Assignment, Budget, Card, InputError, Inputs, Outcomes, Pool, _check
 from turnout.core._check import Float, Int
 from turnout.parts.costs import CostModel, fit_costs
-from turnout.parts.judge import Judge, fit_judge, sigmoid, text_inputs
+from turnout.parts.judge import Judge, fit_judge
+from turnout.parts.logistic import sigmoid
 from turnout.parts.stopping import Stopping, by_price, edge, line_up, solve, walk
+from turnout.parts.text import texts_of
 
 __all__ = ["CARD", "Cascade", "FittedCascade"]
 
@@ -97,7 +99,7 @@ CARD = Card(
     ),
     properties=("learns", "price_monotone", "per_item", "reads_inputs", "sequential"),
     aliases=("frugalgpt", "llm cascade"),
-    cost="fit O(m n^2 min(n, b)), b = 4096; a step O(n m q), q = 16",
+    cost="fit O(m n^2 min(n, b)), b <= 4096 words; a step O(n m q), q = 16",
 )
 
 _SAMPLE = 256
@@ -167,7 +169,7 @@ class FittedCascade:
     def route(self, inputs: Inputs, pool: Pool, *, budget: Budget, rng: Generator) -> Assignment:
         """The plan: whom to ask in which order, and the chance that each step is the last."""
         line = line_up(self.names, self.order, pool)
-        if len(text_inputs("inputs", inputs)) == 0:
+        if len(texts_of(inputs)) == 0:
             return Assignment(np.empty((0, 1), dtype=np.int64), np.empty((0, 1)), pool.m)
         plan = self._plan(inputs, line.column, self.price(pool, budget))
         index, weight = walk(plan)
@@ -188,7 +190,7 @@ class FittedCascade:
         `asked` (n, s) counts in the order of `pool.names`; a row that ends in -1 has accepted.
         """
         line = line_up(self.names, self.order, pool)
-        texts, asked = text_inputs("inputs", inputs), np.asarray(asked, dtype=np.int64)
+        texts, asked = texts_of(inputs), np.asarray(asked, dtype=np.int64)
         passed = line.passed(asked, answers, len(texts))
         if not texts:
             return np.empty(0, dtype=np.int64)

@@ -37,7 +37,7 @@ are per token, which leaves lambda without a unit. (5) AIQ divides by the range 
 paper defines it; the code divides by the largest cost. (6) Ties of the order go to the weaker
 model and those of the oracle to the cheaper; the code's go by column.
 
-Cost: fit O(m n^2 min(n, b)) for b = 4096 word buckets; a step O(n m q).
+Cost: fit O(m n^2 min(n, b)) for b <= 4096 words and word pairs; a step O(n m q).
 
 >>> import numpy as np
 >>> quality = np.array([[1.0, 1.0], [0.0, 1.0]])
@@ -59,8 +59,10 @@ from numpy.random import Generator
 from turnout.core import Assignment, Budget, Card, InputError, Inputs, Outcomes, Pool, _check
 from turnout.core._check import Float, Int
 from turnout.parts.costs import CostModel, fit_costs
-from turnout.parts.judge import Judge, fit_judge, sigmoid, text_inputs
+from turnout.parts.judge import Judge, fit_judge
+from turnout.parts.logistic import sigmoid
 from turnout.parts.stopping import Stopping, by_price, line_up, walk
+from turnout.parts.text import texts_of
 
 __all__ = ["CARD", "FittedNoisyCascade", "NoisyCascade", "Replay", "replay"]
 
@@ -92,7 +94,7 @@ CARD = Card(
     ),
     properties=("learns", "price_monotone", "per_item", "reads_inputs", "sequential"),
     aliases=("noisy cascade", "cascading router"),
-    cost="fit O(m n^2 min(n, b)), b = 4096; a step O(n m q), q = 16",
+    cost="fit O(m n^2 min(n, b)), b <= 4096 words; a step O(n m q), q = 16",
 )
 
 _SAMPLE, _CAPS = 256, 64
@@ -182,7 +184,7 @@ class FittedNoisyCascade:
     def route(self, inputs: Inputs, pool: Pool, *, budget: Budget, rng: Generator) -> Assignment:
         """The plan: whom to ask in which order, and the chance that each step is the last."""
         line = line_up(self.names, self.order, pool)
-        if len(text_inputs("inputs", inputs)) == 0:
+        if len(texts_of(inputs)) == 0:
             return Assignment(np.empty((0, 1), dtype=np.int64), np.empty((0, 1)), pool.m)
         cost = self.costs.predict(inputs)[:, line.column]
         prior = self.judge.prior(inputs)[:, line.column]
@@ -205,7 +207,7 @@ class FittedNoisyCascade:
         `rng` inverts verdicts.
         """
         line = line_up(self.names, self.order, pool)
-        texts, asked = text_inputs("inputs", inputs), np.asarray(asked, dtype=np.int64)
+        texts, asked = texts_of(inputs), np.asarray(asked, dtype=np.int64)
         n, u = len(texts), len(line.column)
         step = line.passed(asked, answers, n)
         if n == 0 or asked.shape[1] == 0:

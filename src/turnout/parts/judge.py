@@ -19,22 +19,20 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from turnout.core import InputError, Inputs, _check
+from turnout.core import Inputs, _check
 from turnout.core._check import Bool, Float, Int
+from turnout.parts.logistic import sigmoid
 from turnout.parts.surface import answer_surface, prompt_surface
+from turnout.parts.text import TextFeatures, learn_features, texts_of
 
-__all__ = ["Head", "Judge", "fit_judge", "sigmoid", "text_inputs"]
+__all__ = ["Head", "Judge", "fit_judge"]
 
-_BUCKETS = 4096
+#: Most words and word pairs kept of each vocabulary.
+_WORDS = 4096
 _SHOCKS = 16
 #: Standardised surface columns stand beside word vectors of length one; this evens the penalty.
 _SURFACE = 0.3
 _LIMIT = 8.0
-
-
-def sigmoid(logit: Float) -> Float:
-    """Probability of a logit."""
-    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * logit)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,38 +41,32 @@ class Head:
 
     Parameters
     ----------
-    idf : array (b,)
-        Rarity of each word bucket.
+    words : TextFeatures
+        A vocabulary of b words and word pairs.
     mean, scale : array (s,)
         Standardise the surface columns.
     weight : array (b + s, m)
     bias : array (m,)
     """
 
-    idf: Float
+    words: TextFeatures
     mean: Float
     scale: Float
     weight: Float
     bias: Float
 
     def __post_init__(self) -> None:
-        for field in ("idf", "mean", "scale", "bias"):
+        for field in ("mean", "scale", "bias"):
             value = _check.floats(f"head.{field}", getattr(self, field), (None,))
             object.__setattr__(self, field, value)
-        shape = (len(self.idf) + len(self.mean), len(self.bias))
+        shape = (self.words.d + len(self.mean), len(self.bias))
         object.__setattr__(self, "weight", _check.floats("head.weight", self.weight, shape))
 
     def features(self, texts: Sequence[str], surface: Float) -> Any:
-        """Sparse features (n, b + s)."""
-        return self.combine(_counts(texts), surface)
-
-    def combine(self, counts: Any, surface: Float) -> Any:
-        """The same from word counts (n, b): weighted by rarity, rows of length one."""
-        from sklearn.preprocessing import normalize
-
-        words = normalize(counts @ sparse.diags(self.idf))
+        """Sparse features (n, b + s) of texts and their surface (n, s)."""
         columns = (surface - self.mean) / self.scale * _SURFACE
-        return sparse.hstack([words, sparse.csr_matrix(columns)], format="csr")
+        parts = [self.words.transform(texts), sparse.csr_matrix(columns)]
+        return sparse.hstack(parts, format="csr", dtype=np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +94,7 @@ class Judge:
 
     def prior(self, inputs: Inputs) -> Float:
         """Logit (n, m) that each destination would answer well, from the input alone."""
-        texts = text_inputs("inputs", inputs)
+        texts = texts_of(inputs)
         if not texts:
             return np.zeros((0, len(self.before.bias)))
         features = self.before.features(texts, prompt_surface(texts))
@@ -110,7 +102,7 @@ class Judge:
 
     def score(self, inputs: Inputs, answers: Sequence[str], column: Int) -> Float:
         """Judged quality (n,) of one answer a row, given by destination `column` (n,)."""
-        texts = text_inputs("inputs", inputs)
+        texts = texts_of(inputs)
         prior = self.prior(texts)[np.arange(len(texts)), column]
         if self.after is None or not texts:
             return sigmoid(prior)
@@ -132,15 +124,15 @@ def fit_judge(inputs: Inputs, answers: Any, quality: Float, *, penalty: float) -
     penalty : float
         Weight of the squared coefficients against the squared errors, > 0.
     """
-    texts = text_inputs("outcomes.inputs", inputs)
+    texts = texts_of(inputs)
     m = quality.shape[1]
     seen = ~np.isnan(quality)
     # half a good and half a bad answer more than were seen: no logit runs away
     count = np.maximum(seen.sum(axis=0), 1)
     target = np.where(seen, quality, 0.0) * (1 - 1 / count) + 0.5 / count
-    counts, surface = _counts(texts), prompt_surface(texts)
-    blank = _blank(counts, surface, m)
-    everyone = [(blank.combine(counts, surface), np.arange(m))]
+    surface = prompt_surface(texts)
+    blank = _blank(texts, surface, m)
+    everyone = [(blank.features(texts, surface), np.arange(m))]
     before, prior = _fit_head(blank, everyone, target, seen, penalty)
     read = seen & _texts(answers, quality.shape)
     if not read.any():
@@ -149,15 +141,14 @@ def fit_judge(inputs: Inputs, answers: Any, quality: Float, *, penalty: float) -
         [str(cell) if ok else "" for cell, ok in zip(*pair, strict=True)]
         for pair in zip(answers.T, read.T, strict=True)
     ]
-    counts = [_counts(column) for column in said]
     beside = [_beside(prior[:, j], texts, said[j]) for j in range(m)]
     rows = [np.flatnonzero(column) for column in read.T]
     blank = _blank(
-        sparse.vstack([counts[j][rows[j]] for j in range(m)]),
+        [said[j][i] for j in range(m) for i in rows[j]],
         np.concatenate([beside[j][rows[j]] for j in range(m)]),
         m,
     )
-    each = [(blank.combine(counts[j], beside[j]), np.array([j])) for j in range(m)]
+    each = [(blank.features(said[j], beside[j]), np.array([j])) for j in range(m)]
     after, judged = _fit_head(blank, each, target, read, penalty)
     return Judge(before, after, _shocks(prior, judged, read))
 
@@ -169,17 +160,6 @@ def _texts(answers: Any, shape: tuple[int, ...]) -> Bool:
     return np.array([[isinstance(cell, str) for cell in row] for row in answers], dtype=np.bool_)
 
 
-def text_inputs(name: str, inputs: Inputs) -> Sequence[str]:
-    """The inputs if they are texts; refuses anything else by name."""
-    if isinstance(inputs, str) or (isinstance(inputs, np.ndarray) and inputs.dtype.kind in "fiub"):
-        shape = getattr(inputs, "shape", type(inputs).__name__)
-        raise InputError(name, "be a sequence of texts", shape, "Pass the prompts themselves.")
-    for row, text in enumerate(inputs):
-        if not isinstance(text, str):
-            raise InputError(f"{name}[{row}]", "be a text", text, "Convert it to a string.")
-    return list(inputs)
-
-
 def _clip(logit: Any) -> Float:
     return np.clip(np.asarray(logit, dtype=np.float64), -_LIMIT, _LIMIT)
 
@@ -189,30 +169,13 @@ def _beside(prior: Float, texts: Sequence[str], answers: Sequence[str]) -> Float
     return np.column_stack([answer_surface(texts, answers), prior])
 
 
-def _counts(texts: Sequence[str]) -> Any:
-    """Words and word pairs hashed into buckets, (n, b), with repetitions damped."""
-    from sklearn.feature_extraction.text import HashingVectorizer
-
-    hashing = HashingVectorizer(
-        n_features=_BUCKETS,
-        ngram_range=(1, 2),
-        token_pattern=r"(?u)\w+|[^\w\s]",
-        alternate_sign=False,
-        norm=None,
-    )
-    counts = hashing.transform(texts).tocsr()
-    counts.data = 1.0 + np.log(counts.data)
-    return counts
-
-
-def _blank(counts: Any, surface: Float, m: int) -> Head:
-    """A head that scores nothing yet, with the rarity and the scale of these texts."""
-    documents = np.asarray((counts > 0).sum(axis=0)).ravel()
-    idf = np.log((1 + counts.shape[0]) / (1 + documents)) + 1.0
+def _blank(texts: Sequence[str], surface: Float, m: int) -> Head:
+    """A head that scores nothing yet, with the vocabulary and the scale of these texts."""
+    words = learn_features(texts, max_features=_WORDS)
     scale = surface.std(axis=0)
     scale[scale < 1e-9] = 1.0
-    size = _BUCKETS + surface.shape[1]
-    return Head(idf, surface.mean(axis=0), scale, np.zeros((size, m)), np.zeros(m))
+    size = words.d + surface.shape[1]
+    return Head(words, surface.mean(axis=0), scale, np.zeros((size, m)), np.zeros(m))
 
 
 def _fit_head(
@@ -238,7 +201,7 @@ def _fit_head(
                 slope, shift = _rescale(left_out[:, slot], target[rows, i])
                 weight[:, i], bias[i] = slope * w[:, slot], shift
                 held_out[:, i] = slope * score[:, slot] + shift
-    return Head(blank.idf, blank.mean, blank.scale, weight, bias), _clip(held_out)
+    return Head(blank.words, blank.mean, blank.scale, weight, bias), _clip(held_out)
 
 
 def _ridge(features: Any, target: Float, penalty: float) -> tuple[Float, Float]:
