@@ -176,7 +176,8 @@ def load(name: str, folder: Path) -> Outcomes:
             cost=np.concatenate([part.cost for part in parts]),
             group=[label for part in parts for label in part.group or ()],  # type: ignore[arg-type]
         )
-    return whole.take(~(np.isnan(whole.quality) | np.isnan(whole.cost)).any(axis=1))
+    blank = np.isnan(whole.quality) | np.isnan(whole.cost)
+    return whole.take(np.flatnonzero(~blank.any(axis=1)))
 
 
 def stream(name: str, outcomes: Outcomes, seed: int) -> Stream:

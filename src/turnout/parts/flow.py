@@ -91,6 +91,10 @@ def best(
     gain = xp.to_numpy(priced).astype(np.float64)
     item, to = np.nonzero(np.isfinite(gain))
     limit = np.minimum(limit, n)
+    rule = f"admit {k} destination(s) for each of {n} items"
+    hint = "Raise the capacities, lower k, or drop items with turnout.parts.assign.with_capacity."
+    if len(item) == 0:
+        raise InputError("capacity", rule, "items that may go nowhere", hint)
     value = gain[item, to]
     cell = np.arange(len(item))
     one = np.ones(len(item))
@@ -106,8 +110,6 @@ def best(
         method="highs-ds",
     )
     if solved.status != 0:
-        rule = f"admit {k} destination(s) for each of {n} items"
-        hint = "Raise the capacities, lower k, or drop items with with_capacity."
         raise InputError("capacity", rule, limit.tolist(), hint)
     taken = np.full((n, m), -np.inf)
     used = solved.x > 0.5
