@@ -24,7 +24,7 @@ from turnout.testing.contract import known
 HERE = Path(__file__).parent
 #: An identifier a reader can look up.
 CITED = re.compile(
-    r"arXiv:\d{4}\.\d{4,5}|doi:10\.|10\.\d{4,}/|https://|ISBN|JMLR|PMLR|ACL:|OpenReview"
+    r"arXiv:\d{4}\.\d{4,5}|doi:10\.\d{4,}/|ACL [A-Z0-9][\w.-]+|OpenReview \S+|https://|ISBN \d"
 )
 
 

@@ -240,7 +240,9 @@ class Subject:
             )
         return assignment
 
-    def sweep(self, router: Predictor | Router, problem: Planted) -> Frontier:
+    def sweep(
+        self, router: Predictor | Router, problem: Planted, prices: tuple[float, ...] | None = None
+    ) -> Frontier:
         """Mean cost and quality as the price rises, judged by what really happens.
 
         A one-shot router is judged by the expected quality of where it sends each item. A
@@ -252,7 +254,9 @@ class Subject:
             router = as_router(_Remembered(router))
         spent, reached = [], []
         # playing out a sequence is many calls: every second price will do
-        knobs = PRICES[::2] if isinstance(router, Sequential) else PRICES
+        knobs: tuple[float, ...] = PRICES[::2] if isinstance(router, Sequential) else PRICES
+        if prices is not None:
+            knobs = prices
         for price in knobs:
             budget = Budget(price=price)
             if isinstance(router, Sequential):
