@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from turnout import load
+from turnout.bench import contestants
 from turnout.bench.results import KEYS
 from turnout.cli import main
 from turnout.core import Budget, Outcomes
@@ -131,3 +134,20 @@ def test_fit_of_a_log_of_single_choices_is_not_measured(
     main(["fit", str(path), "-m", "knn", "-o", str(tmp_path / "r.turnout")])
     assert "fitted, but not measured" in capsys.readouterr().out
     assert "frontier" not in load(tmp_path / "r.turnout").extra
+
+
+def test_the_default_set_leaves_cascades_to_tables_with_answers(kit: SimpleNamespace) -> None:
+    """What reads answers is named as left out where there are none, and runs where there are."""
+    table = kit.two_models(20)
+    chosen, left = contestants.default(table)
+    assert {"linear", "knn"} <= set(chosen)
+    assert "cascade" not in chosen
+    assert ("cascade", "reads answers, and the table holds none") in left
+    answers = np.full((20, 2), "yes", dtype=object)
+    assert "cascade" in contestants.default(replace(table, answers=answers))[0]
+
+
+def test_several_methods_by_commas_or_repeated() -> None:
+    """Both ways of naming them give the same set, in the order named."""
+    assert list(contestants.choose(["knn,ratings"])) == ["knn", "ratings"]
+    assert list(contestants.choose(["knn", "ratings"])) == ["knn", "ratings"]

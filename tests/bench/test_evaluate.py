@@ -262,3 +262,11 @@ def test_group_mean_is_pulled_towards_the_overall_mean() -> None:
     predicted = landmarks.by_group(seen, asked)
     assert predicted is not None
     np.testing.assert_allclose(predicted[0], [[(2 + 10 * 0.5) / 12, 0], [0.5, 0]])
+
+
+def test_one_label_for_all_rows_is_no_label(kit: SimpleNamespace) -> None:
+    """A label that every row shares tells nothing: the row is there, its figures are not."""
+    table = replace(kit.two_models(20), group=("same",) * 20)
+    found = evaluate(table, {}, folds=2, resamples=5)
+    assert found.row("group_mean").frontier is None
+    assert found.groups == 1

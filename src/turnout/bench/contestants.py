@@ -5,20 +5,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from turnout import catalog
-from turnout.core import InputError, Recipe
+from turnout.core import InputError, Outcomes, Recipe
 
 __all__ = ["choose", "default"]
 
 _LEVEL = "llms"
 
 
-def default() -> dict[str, Recipe]:
-    """Every method of requests that needs no extra, at its own settings."""
-    chosen = {}
+def default(outcomes: Outcomes) -> tuple[dict[str, Recipe], list[tuple[str, str]]]:
+    """Every method of requests that needs no extra, at its own settings, and what was left out.
+
+    Cascades are left out of a table without answers: they decide by reading them.
+    """
+    chosen: dict[str, Recipe] = {}
+    left: list[tuple[str, str]] = []
     for entry in catalog.methods(_LEVEL):
-        if entry.card.recipe and not entry.card.needs:
+        if not entry.card.recipe:
+            continue
+        if entry.card.needs:
+            left.append((entry.method, f"needs turnout[{','.join(entry.card.needs)}]"))
+        elif "sequential" in entry.card.properties and outcomes.answers is None:
+            left.append((entry.method, "reads answers, and the table holds none"))
+        else:
             chosen[entry.method] = catalog.recipe(entry.name)()
-    return chosen
+    return chosen, left
 
 
 def choose(names: Sequence[str]) -> dict[str, Recipe]:

@@ -222,29 +222,27 @@ def _landmark_rows(truth: Outcomes, parts: list[Fold]) -> list[tuple[Row, Sweep 
             measures.ece(guess[0], truth.quality),
         )
     )
-    if truth.group is not None and parts[0].train.group is not None:
-        guess = pooled(
-            parts,
-            truth,
-            lambda fold: _known(landmarks.by_group(fold.train, fold.test)),
-        )
-        rows.append(
-            curve(
-                "group_mean",
-                sweep.from_predictions(*guess, truth),
-                measures.ece(guess[0], truth.quality),
-            )
-        )
-    else:
-        nothing = Row(method="group_mean", landmark=True, quality=math.nan, cost=math.nan)
-        rows.append((nothing, None))
+    rows.append(_group_row(truth, parts))
     rows.append(curve("oracle", sweep.from_predictions(quality, cost, truth)))
     return rows
 
 
-def _known(value: tuple[np.ndarray, np.ndarray] | None) -> tuple[np.ndarray, np.ndarray]:
-    assert value is not None
-    return value
+def _group_row(truth: Outcomes, parts: list[Fold]) -> tuple[Row, Sweep | None]:
+    """The group-mean landmark; without figures where the labels tell nothing."""
+    found = [landmarks.by_group(fold.train, fold.test) for fold in parts]
+    known = [guess for guess in found if guess is not None]
+    if len(known) < len(parts):
+        return Row(method="group_mean", landmark=True, quality=math.nan, cost=math.nan), None
+    made = {id(fold): guess for fold, guess in zip(parts, known, strict=True)}
+    quality, cost = pooled(parts, truth, lambda fold: made[id(fold)])
+    row = Row(
+        method="group_mean",
+        landmark=True,
+        quality=0.0,
+        cost=0.0,
+        ece=measures.ece(quality, truth.quality),
+    )
+    return row, sweep.from_predictions(quality, cost, truth)
 
 
 def _mixture(truth: Outcomes, columns: list[int]) -> Sweep:

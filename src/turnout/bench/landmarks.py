@@ -87,9 +87,10 @@ def by_group(train: Outcomes, test: Outcomes) -> tuple[Float, Float] | None:
     """Quality (n, m) and cost (n, m) of the test rows, from their group label alone.
 
     Each group's mean, pulled towards the overall mean as by ten rows of it; a group never seen
-    in training has the overall mean. None where a table has no labels.
+    in training has the overall mean. None where there are no labels, or only one, which says
+    nothing.
     """
-    if train.group is None or test.group is None:
+    if train.group is None or test.group is None or len(set(train.group)) < 2:
         return None
     number = {name: k for k, name in enumerate(dict.fromkeys(train.group))}
     which = np.array([number[name] for name in train.group])

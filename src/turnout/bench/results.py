@@ -54,7 +54,7 @@ class Row:
     hypervolume : float
         Area its raw points dominate, from the dearest destination's cost and quality 0.
     decision_us_p50, decision_us_p99 : float
-        Microseconds to decide on one prompt, median and 99th percentile.
+        Microseconds of processor time to decide on one prompt, median and 99th percentile.
     fit_seconds : float
         Seconds to fit it, over all folds.
     samples : array, optional

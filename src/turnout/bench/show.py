@@ -28,7 +28,7 @@ def table(evaluation: Evaluation) -> RichTable:
     for title in ("APGR", "CPT50", "CPT80") if two else ():
         made.add_column(title, justify="right")
     made.add_column("ECE", justify="right")
-    made.add_column("µs p50 / p99", justify="right")
+    made.add_column("µs p50/p99", justify="right", no_wrap=True)
     best = evaluation.best_method()
     methods = [row for row in evaluation.rows if not row.landmark]
     methods.sort(key=lambda row: -row.aiq if not math.isnan(row.aiq) else math.inf)
@@ -54,12 +54,15 @@ def _cells(row: Row, evaluation: Evaluation, two: bool) -> list[str]:
     ]
     if two:
         cells += [_fixed(row.apgr), _percent(row.cpt50, 1), _percent(row.cpt80, 1)]
-    time = (
-        "-"
-        if math.isnan(row.decision_us_p50)
-        else f"{row.decision_us_p50:,.0f} / {row.decision_us_p99:,.0f}"
-    )
-    return [*cells, _fixed(row.ece), time]
+    time = f"{_short(row.decision_us_p50)}/{_short(row.decision_us_p99)}"
+    return [*cells, _fixed(row.ece), "-" if math.isnan(row.decision_us_p50) else time]
+
+
+def _short(value: float) -> str:
+    """A count in at most five characters."""
+    if math.isnan(value) or value < 9_999.5:
+        return f"{value:.0f}"
+    return f"{value / 1e3:.0f}k" if value < 999_500 else f"{value / 1e6:.1f}M"
 
 
 def _fixed(value: float) -> str:

@@ -58,7 +58,7 @@ def command(
         output.check_folder("--plot", plot_file)
     if json_file is not None:
         output.check_folder("--json", json_file)
-    recipes = contestants.choose(methods) if methods else contestants.default()
+    asked = contestants.choose(methods) if methods else None
     table = read(data, trust_pickle=trust_pickle, prices=prices)
     held = None if test is None else read(test, trust_pickle=trust_pickle, prices=prices)
     # With --json - the rows alone go to standard output, so that they can be piped.
@@ -70,6 +70,7 @@ def command(
         out.print(f"{test.name} ({held.layout})", style="bold")
         for line in held.report.lines():
             out.print(f"  {line}", markup=False, soft_wrap=True)
+    recipes, left = (asked, []) if asked else contestants.default(table.outcomes)
     with output.progress() as tick:
         found = evaluate(
             table.outcomes,
@@ -104,7 +105,7 @@ def command(
     )
     for line in found.notes:
         out.print(f"Note: {line}.", markup=False, soft_wrap=True)
-    for name, reason in found.skipped:
+    for name, reason in (*left, *found.skipped):
         out.print(f"Skipped {name}: {reason}", markup=False, soft_wrap=True)
     out.print()
     out.print(show.chart(found, width=min(out.width, 100)))
