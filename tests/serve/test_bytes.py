@@ -24,7 +24,7 @@ OBJECTS = st.dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=50)
 @given(OBJECTS, st.sampled_from([None, 1, 3]), st.booleans())
 def test_splicing_changes_what_it_says_and_nothing_else(
     data: dict[str, object], indent: int | None, ascii_only: bool
@@ -69,7 +69,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=50)
 @given(EVENTS, st.lists(st.integers(1, 5), max_size=30))
 def test_events_survive_any_cutting(events: list[tuple[bytes, bytes]], cuts: list[int]) -> None:
     """However the bytes arrive, the same events come out, and joined they are the bytes sent."""

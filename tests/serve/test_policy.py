@@ -10,6 +10,7 @@ import pytest
 
 from turnout.core import ConfigError, Pool, RouterFileError
 from turnout.parts import store
+from turnout.parts.decide import Decider, compile_decider
 from turnout.parts.pacing import Pacer
 from turnout.serve.build import build, check, policy
 from turnout.serve.config import BudgetConfig, parse
@@ -59,7 +60,7 @@ def test_figures_follow_the_pool_and_the_rest_is_ranked() -> None:
     """Columns are matched by name; fallbacks come by value, ties to the cheaper."""
     pace = Spy(1.0)
     pool = Pool(names=("a", "b", "c"))
-    routed = Routed(Figures(), pool, pace, explore=0.0, rng=np.random.default_rng(0))
+    routed = Routed(Decider(Figures(), pool), pace, explore=0.0, rng=np.random.default_rng(0))
     decision = routed.decide(ask())
     assert decision == Decision(
         destination="c",
@@ -83,7 +84,7 @@ def test_the_pace_hears_of_routed_requests_only(
     pace, made = Spy(0.0), build(config)
     router = store.load(config.router.file, trust=("by_length",)).router
     pool, rng = Pool(names=config.names), np.random.default_rng(0)
-    routed = Routed(router, pool, pace, explore=0.0, rng=rng)  # type: ignore[arg-type]
+    routed = Routed(compile_decider(router, pool), pace, explore=0.0, rng=rng)
     named = Named(routed, config.names)
     with serve_parts(config, replace(made, policy=named)) as served:
         served.chat("hi", "cheap")

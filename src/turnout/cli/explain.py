@@ -77,7 +77,8 @@ def _asked(
     trust: tuple[str, ...],
 ) -> Explanation:
     """What a router file, or a gateway when it starts, would do."""
-    from turnout.core import InputError, RouterFileError
+    from turnout.core import InputError, Pool, RouterFileError
+    from turnout.parts.decide import compile_decider
     from turnout.parts.priced import Priced
     from turnout.serve.build import first_pace, read_router
     from turnout.serve.config import BudgetConfig, ServerConfig, load
@@ -100,11 +101,9 @@ def _asked(
         rule = "predict quality and cost"
         hint = "It only says where; there are no figures to show."
         raise RouterFileError("router", rule, saved.method or type(saved.router).__name__, hint)
-    names = saved.router.names if names is None else names
-    quality, cost = saved.router.predict((text,))
-    column = [saved.router.names.index(name) for name in names]
-    price = first_pace(kept, saved, names).price
-    return explain(names, quality[0, column].tolist(), cost[0, column].tolist(), price)
+    pool = Pool(names=saved.router.names if names is None else names)
+    quality, cost = compile_decider(saved.router, pool).figures(text)
+    return explain(pool.names, quality, cost, first_pace(kept, saved, pool.names).price)
 
 
 def _served(config: Path, name: str) -> Explanation:

@@ -19,6 +19,7 @@ from turnout.core import (
     Sequential,
 )
 from turnout.parts import store
+from turnout.parts.decide import compile_decider
 from turnout.parts.priced import Priced
 from turnout.parts.store import SavedRouter
 from turnout.serve import _schema
@@ -99,7 +100,8 @@ def policy(config: Config) -> Policy:
     if not isinstance(saved.router, Priced):
         return Named(_opaque(config, saved.router, pool, rng), config.names)
     pace = first_pace(config.budget, saved, config.names)
-    routed = Routed(saved.router, pool, pace, explore=router.explore, rng=rng)
+    decider = compile_decider(saved.router, pool)
+    routed = Routed(decider, pace, explore=router.explore, rng=rng)
     return Named(routed, config.names)
 
 

@@ -27,6 +27,8 @@ __all__ = ["Entry", "Ledger", "SQLiteLedger"]
 
 _log = logging.getLogger("turnout.serve")
 _BATCH = 512
+#: Seconds for which entries are gathered before they are written.
+_WINDOW = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +133,7 @@ class SQLiteLedger:
         self._connection = _schema.connect(self.path)
         self._queue: queue.SimpleQueue[Entry | _Job | None] = queue.SimpleQueue()
         self._unwritten: list[Entry] = []
+        self._hurry = threading.Event()
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="turnout-ledger", daemon=True)
         self._thread.start()
@@ -175,6 +178,7 @@ class SQLiteLedger:
             return
         self._closed = True
         self._queue.put(None)
+        self._hurry.set()
         self._thread.join()
         self._connection.close()
         if self._unwritten:
@@ -185,6 +189,7 @@ class SQLiteLedger:
             raise InputError("ledger", "be open", "a closed one", "Open it again.")
         job = _Job(action)
         self._queue.put(job)
+        self._hurry.set()
         return job.done.result()
 
     def _work(self) -> None:
@@ -193,6 +198,10 @@ class SQLiteLedger:
         while open_:
             entries, jobs = [], []
             item: Entry | _Job | None = self._queue.get()
+            if isinstance(item, Entry):
+                # waking for every entry would cost more than writing it
+                self._hurry.wait(_WINDOW)
+            self._hurry.clear()
             while True:
                 if item is None:
                     open_ = False

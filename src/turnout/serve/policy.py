@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, final
 
-import numpy as np
 from numpy.random import Generator
 
-from turnout.core import Budget, Pool, Predictor, Router
-from turnout.core._check import Float
-from turnout.parts import prices
+from turnout.core import Budget, Pool, Router
+from turnout.parts.decide import Decider
 from turnout.parts.priced import columns
 from turnout.serve.errors import RequestError
 from turnout.serve.pace import Pace
@@ -132,62 +130,45 @@ class Routed:
 
     Parameters
     ----------
-    predictor : Predictor
-        Fitted; may know more destinations than the pool holds.
-    pool : Pool
-        The destinations that are served.
+    decider : Decider
+        A fitted predictor, compiled for the destinations that are served.
     pace : Pace
         The price of cost.
     explore : float
         Share of requests sent to a destination drawn evenly among all.
     rng : Generator
         Draws them.
-
-    Raises
-    ------
-    InputError
-        The pool holds a destination the predictor does not know.
     """
 
-    def __init__(
-        self, predictor: Predictor, pool: Pool, pace: Pace, *, explore: float, rng: Generator
-    ) -> None:
-        self._predictor = predictor
-        self._names = pool.names
-        self._columns = columns(predictor.names, pool)
+    def __init__(self, decider: Decider, pace: Pace, *, explore: float, rng: Generator) -> None:
+        self._decider = decider
+        self._names = decider.pool.names
         self._pace = pace
         self._explore = explore
         self._rng = rng
 
     def decide(self, request: ChatRequest) -> Decision:
         """`argmax_j quality[j] - price * cost[j]`, save for the explored share."""
-        quality, cost = self._figures(request.prompt)
         price = self._pace.price
-        best = int(prices.choose(quality, cost, price)[0])
-        chosen, propensity = explored(best, len(self._names), self._explore, self._rng)
-        value = quality[0] - price * cost[0]
-        order = [int(j) for j in np.lexsort((cost[0], -value)) if j != chosen]
-        expected = float(cost[0, chosen])
-        self._pace.decided(expected)
+        best, quality, cost = self._decider.decide(request.prompt, price)
+        m = len(self._names)
+        chosen, propensity = explored(best, m, self._explore, self._rng)
+        order = sorted(range(m), key=lambda j: (price * cost[j] - quality[j], cost[j]))
+        self._pace.decided(cost[chosen])
         return Decision(
             destination=self._names[chosen],
             propensity=propensity,
             price=price,
             names=self._names,
-            quality=tuple(quality[0].tolist()),
-            cost=tuple(cost[0].tolist()),
-            order=tuple(self._names[j] for j in order),
-            expected_cost=expected,
+            quality=tuple(quality),
+            cost=tuple(cost),
+            order=tuple(self._names[j] for j in order if j != chosen),
+            expected_cost=cost[chosen],
         )
 
     def settle(self, decision: Decision, cost: float) -> None:
         """Let the price follow the spending."""
         self._pace.settled(decision.expected_cost or 0.0, cost)
-
-    def _figures(self, prompt: str) -> tuple[Float, Float]:
-        """Quality (1, m) and cost (1, m) of the pool's destinations."""
-        quality, cost = self._predictor.predict((prompt,))
-        return quality[:, self._columns], cost[:, self._columns]
 
 
 @final
