@@ -32,6 +32,8 @@ __all__ = ["DIRECTIONS", "Also", "Claim", "claims_in", "load_claim", "read_resul
 #: Which way the measure speaks for the claim; the band bounds it on both sides either way.
 DIRECTIONS = ("higher", "lower", "within")
 
+_SAME = {"above": "higher", "below": "lower"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Also:
@@ -73,7 +75,7 @@ class Claim:
     measure : str
         Key of what `run` returns that decides the claim.
     direction : str
-        One of `DIRECTIONS`.
+        One of `DIRECTIONS`; "above" and "below" are read as "higher" and "lower".
     band : tuple of float
         Low and high end of the measure's mean, both included; may be infinite.
     budget_seconds : float
@@ -128,6 +130,7 @@ def load_claim(folder: Path) -> Claim:
     _expect_keys(table, Claim, str(path), without=("folder",))
     texts = ("method", "paper", "claim", "small", "data", "measure", "direction")
     values: dict[str, Any] = {key: _text(table, key, path) for key in texts}
+    values["direction"] = _SAME.get(values["direction"], values["direction"])
     name = f"{folder.parent.name}.{folder.name}"
     if values["method"] != name:
         raise _wrong(path, "method", f"be {name!r}, as its folder says", values["method"])
