@@ -123,6 +123,15 @@ class FittedLength:
     spread: float
     costs: CostModel
 
+    def __post_init__(self) -> None:
+        m = len(_check.names("length.names", self.names))
+        object.__setattr__(self, "weights", _check.floats("length.weights", self.weights, (2, m)))
+        intercept = _check.floats("length.intercept", self.intercept, (m,))
+        object.__setattr__(self, "intercept", intercept)
+        _check.number("length.centre", self.centre)
+        _check.number("length.spread", self.spread, low=1e-9)
+        _check.expect_shape("length.costs.base", self.costs.base, (m,))
+
     def predict(self, inputs: Inputs) -> tuple[Float, Float]:
         """Expected quality (n, m) and cost (n, m).
 

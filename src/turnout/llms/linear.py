@@ -174,6 +174,11 @@ class FittedLinear:
     costs: CostModel
     l2: float
 
+    def __post_init__(self) -> None:
+        m = len(_check.names("linear.names", self.names))
+        _check.expect_shape("linear.scorer.intercept", self.scorer.intercept, (m,))
+        _check.expect_shape("linear.costs.base", self.costs.base, (m,))
+
     def predict(self, inputs: Inputs) -> tuple[Float, Float]:
         """Expected quality (n, m) and cost (n, m).
 

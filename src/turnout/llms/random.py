@@ -107,7 +107,7 @@ class FittedRandom:
     cost: Float
 
     def __post_init__(self) -> None:
-        m = len(self.names)
+        m = len(_check.names("random.names", self.names))
         quality = _check.floats("random.quality", self.quality, (m,), low=0, high=1)
         object.__setattr__(self, "quality", quality)
         object.__setattr__(self, "cost", _check.floats("random.cost", self.cost, (m,), low=0))
