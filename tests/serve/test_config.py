@@ -47,6 +47,10 @@ REFUSED: dict[str, tuple[str, str]] = {
     "a price of NaN": (POOL + "usd_per_million_input_tokens = nan", "finite number >= 0"),
     "no timeout": (POOL + "timeout_seconds = 0", "timeout_seconds must be"),
     "two targets": (POOL + "[budget]\nprice = 1\nmean_cost_usd = 1", "target must be one alone"),
+    "a budget without prices": (
+        '[pool.a]\nupstream = "openai:http://h/v1"\n[budget]\nmean_cost_usd = 1',
+        "come with the prices of the pool",
+    ),
     "a free budget": (POOL + "[budget]\nmean_cost_usd = 0.0", "be above 0"),
     "a quality above one": (POOL + "[budget]\nmean_quality = 1.5", "in [0, 1]"),
     "too much exploring": (POOL + "[router]\nexplore = 2", "in [0, 1]"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from turnout.lab.config import Config
 from turnout.lab.model import LanguageModel
 from turnout.lab.tokenizer import VOCABULARY
+from turnout.serve.build import build
 from turnout.serve.errors import AnswerError
 from turnout.serve.lab import LabUpstream
 from turnout.serve.request import ChatRequest, parse
@@ -138,3 +140,29 @@ def test_a_model_that_breaks_is_heard_of(model: LanguageModel) -> None:
 
     with pytest.raises(MemoryError):
         asyncio.run(listen())
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_gateway_serves_a_model_of_this_process(
+    upstream: LabUpstream,
+    model: LanguageModel,
+    make_config: Any,
+    serve_parts: Any,
+    ledger_rows: Any,
+    stream: bool,
+) -> None:
+    """Its exact tokens and cost are in the ledger, and a prompt it cannot read goes elsewhere."""
+    config = make_config()
+    parts = build(config)
+    mixed = {**parts.upstreams, "cheap": upstream}
+    with serve_parts(config, replace(parts, upstreams=mixed)) as served:
+        short = served.chat("zebra", stream=stream)
+        pinned = served.chat("q" * 500, "cheap", stream=stream)
+        routed = served.chat("q" * 500, stream=stream)
+    assert (short.status, short.headers["x-turnout-destination"]) == (200, "cheap")
+    assert (pinned.status, pinned.error["code"]) == (400, "context_length_exceeded")
+    assert (routed.status, routed.headers["x-turnout-destination"]) == (200, "dear")
+    (written,) = model.generate(["zebra"])
+    row = ledger_rows(config)[0]
+    assert row["output_tokens"] == written.completion_tokens
+    assert row["cost_usd"] == written.prompt_tokens + 100.0 * written.completion_tokens

@@ -12,13 +12,14 @@ from turnout.core import ConfigError, Pool, RouterFileError
 from turnout.parts import store
 from turnout.parts.decide import Decider, compile_decider
 from turnout.parts.pacing import Pacer
-from turnout.serve.build import build, check, policy
+from turnout.serve.build import build, check
 from turnout.serve.config import BudgetConfig, parse
 from turnout.serve.errors import RequestError
 from turnout.serve.pace import FixedPrice, make_pace
 from turnout.serve.policy import Decision, Named, Routed
 from turnout.serve.request import ChatRequest, prompt_of
 from turnout.serve.request import parse as parse_request
+from turnout.serve.routers import make_policy
 
 MEASURED = [
     {"price": 100.0, "cost": 0.001, "quality": 0.5},
@@ -186,7 +187,7 @@ def test_router_files_that_cannot_serve_are_refused(router_file: Path, tmp_path:
 
 def test_a_part_of_the_routers_pool_can_be_served(router_file: Path) -> None:
     """A pool of one known destination is decided for with its own column."""
-    decided = policy(_names(router_file, "dear")).decide(ask())
+    decided = make_policy(_names(router_file, "dear")).decide(ask())
     assert (decided.destination, decided.cost) == ("dear", (0.02,))
 
 
@@ -194,10 +195,10 @@ def test_without_a_router_everything_goes_to_one(tmp_path: Path) -> None:
     text = '[router]\nmodel = "b"\n' + "".join(
         f'[pool.{name}]\nupstream = "openai:http://127.0.0.1:9/v1"\n' for name in "ab"
     )
-    decided = policy(parse(text, tmp_path / "turnout.toml")).decide(ask())
+    decided = make_policy(parse(text, tmp_path / "turnout.toml")).decide(ask())
     assert (decided.destination, decided.propensity) == ("b", 1.0)
     with pytest.raises(ConfigError, match="come with a router"):
-        policy(parse(text + "[budget]\nprice = 1", tmp_path / "turnout.toml"))
+        make_policy(parse(text + "[budget]\nprice = 1", tmp_path / "turnout.toml"))
 
 
 @pytest.mark.parametrize(

@@ -80,9 +80,9 @@ def _asked(
     from turnout.core import InputError, Pool, RouterFileError
     from turnout.parts.decide import compile_decider
     from turnout.parts.priced import Priced
-    from turnout.serve.build import first_pace, read_router
     from turnout.serve.config import BudgetConfig, ServerConfig, load
     from turnout.serve.request import check_prompt
+    from turnout.serve.routers import first_pace, read_router
     from turnout.serve.why import explain
 
     limit, names, kept = ServerConfig().max_prompt_chars, None, BudgetConfig(**given)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import orjson
@@ -68,11 +68,12 @@ def create_app(config: Config, parts: Parts | None = None) -> Starlette:
                 await upstream.close()
             await asyncio.to_thread(made.ledger.close)
 
+    chat = _Chat(config, made)
     routes = [
-        Route("/v1/chat/completions", _Guarded(_Chat(config, made).handle), methods=["POST"]),
+        Route("/v1/chat/completions", _Guarded(chat.handle), methods=["POST"]),
         Route("/v1/feedback", _Guarded(_Feedback(made.ledger).handle), methods=["POST"]),
         Route("/v1/models", _Guarded(_models(config.names)), methods=["GET"]),
-        Route("/healthz", _Guarded(_health(config.names, made.ledger)), methods=["GET"]),
+        Route("/healthz", _Guarded(_health(chat.health, made.ledger)), methods=["GET"]),
     ]
     return Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: _lost})
 
@@ -110,6 +111,7 @@ class _Chat:
         self._server = config.server
         self._fallbacks = config.router.fallbacks
         self._parts = parts
+        self.health: dict[str, str | None] = dict.fromkeys(config.names)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         arrived = time.perf_counter()
@@ -122,6 +124,7 @@ class _Chat:
             parts.upstreams,
             fallbacks=self._fallbacks,
             arrived=arrived,
+            health=self.health,
             on_end=self._remember,
         )
         await exchange.run(receive, send)
@@ -191,14 +194,14 @@ def _models(names: Sequence[str]) -> Handler:
     return handle
 
 
-def _health(names: Sequence[str], ledger: Ledger) -> Handler:
-    """`GET /healthz`: 200 while requests can be served and remembered, else 503."""
+def _health(pool: Mapping[str, str | None], ledger: Ledger) -> Handler:
+    """`GET /healthz`: 200 while requests are remembered, else 503; who failed when last asked."""
 
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
         error = ledger.error
         told = {
             "status": "ok" if error is None else "degraded",
-            "pool": {name: {"up": True} for name in names},
+            "pool": {name: {"up": code is None, "error": code} for name, code in pool.items()},
             "ledger": "ok" if error is None else error,
         }
         await http.send_json(send, 200 if error is None else 503, orjson.dumps(told))

@@ -258,6 +258,12 @@ class Config:
             hint = "Set router.file to a file made by `turnout fit`, or router.model to one entry."
             raise ConfigError("[router]", "say what decides among several entries", None, hint)
 
+        priced = [entry.kind == "lab" or entry.cost_usd(1, 1) > 0 for entry in self.pool]
+        if self.budget.mean_cost_usd is not None and not any(priced):
+            rule = "come with the prices of the pool"
+            hint = "Set usd_per_million_input_tokens and usd_per_million_output_tokens."
+            raise ConfigError("budget.mean_cost_usd", rule, "no price", hint)
+
     @property
     def names(self) -> tuple[str, ...]:
         """The destinations, in the order of the file."""

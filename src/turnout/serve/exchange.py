@@ -40,6 +40,8 @@ class Exchange:
         How many further destinations may be tried while nothing has been sent.
     arrived : float
         `time.perf_counter()` when the request arrived.
+    health : dict of str to str or None
+        Kept up to date: code of each destination's last failure, None once it has answered.
     on_end : callable
         Called once with the exchange when all about it is known: before the client can see the
         end of its answer, so that whoever gives feedback at once finds the request on record.
@@ -53,6 +55,7 @@ class Exchange:
         *,
         fallbacks: int,
         arrived: float,
+        health: dict[str, str | None],
         on_end: Callable[[Exchange], None],
     ) -> None:
         self.id = f"tn-{uuid.uuid4().hex}"
@@ -66,6 +69,7 @@ class Exchange:
         self._usage = Usage()
         self._completion_id: str | None = None
         self._first: float | None = None
+        self._health = health
         self._on_end = on_end
         self._ended = False
         self._status = 200
@@ -203,10 +207,13 @@ class Exchange:
 
     def _give_up_or_go_on(self, failure: AnswerError) -> None:
         _log.warning("%s failed: %s", self._asked, failure.code)
+        if failure.status >= 500:
+            self._health[self._asked] = failure.code
         if not failure.retry or not self._left:
             raise failure
 
     def _begun(self) -> None:
+        self._health[self._asked] = None
         self._first = time.perf_counter() - self._arrived
 
     def _end(self) -> None:
