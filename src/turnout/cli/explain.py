@@ -102,6 +102,9 @@ def _asked(
         hint = "It only says where; there are no figures to show."
         raise RouterFileError("router", rule, saved.method or type(saved.router).__name__, hint)
     pool = Pool(names=saved.router.names if names is None else names)
+    if kept.mean_cost_usd is not None and not saved.extra.get("frontier"):
+        note = "note: the router was not measured, so the price for this budget is a first guess"
+        click.echo(note, err=True)
     quality, cost = compile_decider(saved.router, pool).figures(text)
     return explain(pool.names, quality, cost, first_pace(kept, saved, pool.names).price)
 
@@ -149,4 +152,4 @@ def _show(reasons: Explanation) -> None:
     console.print(table)
     console.print()
     for sentence in reasons.reasons:
-        console.print(sentence, markup=False)
+        console.print(sentence, markup=False, soft_wrap=True)
