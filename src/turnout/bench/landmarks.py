@@ -23,7 +23,7 @@ from turnout.core import Outcomes
 from turnout.core._check import Float
 from turnout.parts.costs import fit_costs, lengths
 
-__all__ = ["LABELS", "SEES_LABEL", "by_group", "by_length", "singles"]
+__all__ = ["LABELS", "SEES_LABEL", "Singles", "by_group", "by_length", "singles"]
 
 #: Name in the results, and in print.
 LABELS = {

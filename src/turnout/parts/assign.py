@@ -20,7 +20,7 @@ from turnout.core import Assignment, InputError, _check
 from turnout.core._arrays import Namespace, namespace
 from turnout.parts._scores import Weigh, chosen, prepare
 
-__all__ = ["Balanced", "sinkhorn", "threshold", "top_k", "top_p", "with_capacity"]
+__all__ = ["Balanced", "room", "sinkhorn", "threshold", "top_k", "top_p", "with_capacity"]
 
 
 def top_k(

@@ -22,18 +22,26 @@ from turnout.serve.errors import AnswerError
 from turnout.serve.request import ChatRequest, last_user
 from turnout.serve.upstream import Chunk, Price, Reply, Usage
 
-__all__ = ["LabUpstream", "Model"]
+__all__ = ["LabUpstream", "Model", "Written"]
 
 
 class Written(Protocol):
     """A whole answer of a model."""
 
     @property
-    def text(self) -> str: ...
+    def text(self) -> str:
+        """The answer."""
+        ...
+
     @property
-    def prompt_tokens(self) -> int: ...
+    def prompt_tokens(self) -> int:
+        """Tokens read."""
+        ...
+
     @property
-    def completion_tokens(self) -> int: ...
+    def completion_tokens(self) -> int:
+        """Tokens written."""
+        ...
 
 
 class Model(Protocol):

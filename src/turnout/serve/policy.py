@@ -15,7 +15,7 @@ from turnout.serve.errors import RequestError
 from turnout.serve.pace import Pace
 from turnout.serve.request import ChatRequest
 
-__all__ = ["AUTO", "Decision", "Fixed", "Named", "Opaque", "Policy", "Routed"]
+__all__ = ["AUTO", "Decision", "Fixed", "Named", "Opaque", "Policy", "Routed", "explored"]
 
 #: The model name that asks to be routed.
 AUTO = "auto"
