@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from turnout.parts.neighbours import neighbour_means
+from turnout.parts.neighbours import Memory
+
+
+def neighbour_means(
+    queries: np.ndarray, keys: np.ndarray, values: np.ndarray, k: int, shrink: float = 0.0
+) -> np.ndarray:
+    return Memory(keys=keys, values=values, k=k, shrink=shrink).means(queries)
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

@@ -37,13 +37,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 
 from turnout.core import Card, Inputs, Outcomes, Pool, _check
 from turnout.core._check import Float
 from turnout.parts.costs import CostModel, fit_costs
 from turnout.parts.encoder import Encoder, check_name, fit_encoder
-from turnout.parts.neighbours import neighbour_means
+from turnout.parts.neighbours import Memory
 
 __all__ = ["CARD", "FittedKnn", "Knn"]
 
@@ -83,7 +82,8 @@ class Knn:
     Parameters
     ----------
     k : int
-        Neighbours, >= 1. The paper tries 5, 10 and 40; few neighbours route below chance.
+        Neighbours, >= 1. The paper tries 5, 10 and 40; right and wrong being noisy, few of them
+        route worse than reading nothing.
     shrink : float
         Weight of a model's overall mean, counted in neighbours; >= 0. The paper has 0.
     encoder : str
@@ -98,7 +98,7 @@ class Knn:
         A value is out of range, or there is no such encoder.
     """
 
-    k: int = 40
+    k: int = 80
     shrink: float = 0.0
     encoder: str = "svd"
     d: int = 128
@@ -115,10 +115,12 @@ class Knn:
         return FittedKnn(
             names=outcomes.names,
             encoder=encoder,
-            keys=encoder.encode(outcomes.inputs),
-            quality=np.array(outcomes.quality),
-            k=self.k,
-            shrink=self.shrink,
+            memory=Memory(
+                keys=encoder.encode(outcomes.inputs),
+                values=np.array(outcomes.quality),
+                k=self.k,
+                shrink=self.shrink,
+            ),
             costs=fit_costs(outcomes),
         )
 
@@ -131,25 +133,16 @@ class FittedKnn:
     ----------
     names : tuple of str
     encoder : Encoder
-    keys : array (n, d)
-        Vectors of the prompts seen.
-    quality : array (n, m)
-        What they earned; NaN = never seen.
-    k : int
-    shrink : float
+    memory : Memory
+        Their vectors (n, d) and what they earned (n, m).
     costs : CostModel
     """
 
     names: tuple[str, ...]
     encoder: Encoder
-    keys: NDArray[np.float32]
-    quality: Float
-    k: int
-    shrink: float
+    memory: Memory
     costs: CostModel
 
     def predict(self, inputs: Inputs) -> tuple[Float, Float]:
         """Expected quality (b, m) and cost (b, m)."""
-        queries = self.encoder.encode(inputs)
-        quality = neighbour_means(queries, self.keys, self.quality, self.k, shrink=self.shrink)
-        return quality, self.costs.predict(inputs)
+        return self.memory.means(self.encoder.encode(inputs)), self.costs.predict(inputs)

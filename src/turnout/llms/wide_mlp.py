@@ -46,7 +46,7 @@ from turnout.core import Card, Inputs, Outcomes, Pool, _check
 from turnout.core._check import Float, Int
 from turnout.parts.costs import CostModel, fit_costs
 from turnout.parts.descent import Schedule, cross_entropy, descend, sigmoid
-from turnout.parts.encoder import Ready
+from turnout.parts.encoder import Ready, project
 from turnout.parts.text import TextFeatures, learn_features
 
 __all__ = ["CARD", "FittedWideMlp", "WideMlp"]
@@ -167,8 +167,11 @@ class FittedWideMlp:
 
     def predict(self, inputs: Inputs) -> tuple[Float, Float]:
         """Expected quality (b, m) and cost (b, m)."""
-        words = _words(self.reader, inputs)
-        hidden = np.maximum(words @ self.embed + self.shift, 0.0)
+        if isinstance(self.reader, Ready):
+            total = self.reader.encode(inputs) @ self.embed
+        else:
+            total = project(self.reader, inputs, self.embed)
+        hidden = np.maximum(total + self.shift, 0.0)
         logits = (hidden @ self.read + self.bias).astype(np.float64)
         return sigmoid(logits), self.costs.predict(inputs)
 

@@ -21,7 +21,17 @@ from numpy.typing import NDArray
 from turnout.core import InputError, Inputs, _check
 from turnout.parts import text
 
-__all__ = ["ENCODERS", "Cached", "Encoder", "Ready", "Svd", "check_name", "fit_encoder", "unit"]
+__all__ = [
+    "ENCODERS",
+    "Cached",
+    "Encoder",
+    "Ready",
+    "Svd",
+    "check_name",
+    "fit_encoder",
+    "project",
+    "unit",
+]
 
 Single = NDArray[np.float32]
 
@@ -53,6 +63,26 @@ def unit(vectors: NDArray[np.floating[Any]]) -> Single:
     """Rows scaled to length one; zero rows stay zero."""
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.where(length > 0, length, 1.0), dtype=np.float32)
+
+
+def project(features: text.TextFeatures, inputs: Inputs, matrix: Single) -> Single:
+    """Features of texts times a matrix (d, h), giving (n, h).
+
+    Raises
+    ------
+    InputError
+        The inputs are not texts.
+    """
+    texts = text.texts_of(inputs)
+    if len(texts) != 1:
+        return np.asarray(features.transform(texts) @ matrix)
+    # the way of a request: no sparse matrix is built for one text
+    found = features.find(texts[0])
+    weights = features.idf.take(found)
+    length = np.sqrt(weights @ weights)
+    if length > 0:
+        weights = weights / length
+    return np.asarray((weights @ matrix.take(found, axis=0))[None, :])
 
 
 @dataclass(frozen=True)
@@ -111,12 +141,7 @@ class Svd:
         InputError
             The inputs are not texts.
         """
-        texts = text.texts_of(inputs)
-        if len(texts) == 1:  # the way of a request: no sparse matrix is built for one text
-            found = self.features.find(texts[0])
-            weights = self.features.idf.take(found)
-            return unit((weights @ self.basis.take(found, axis=0))[None, :])
-        return unit(self.features.transform(texts) @ self.basis)
+        return unit(project(self.features, inputs, self.basis))
 
 
 @dataclass(frozen=True, eq=False)
