@@ -77,7 +77,7 @@ CARD = Card(
         "With no budget it draws evenly, which no point of the hull does: plain chance.",
     ),
     properties=("price_monotone",),
-    aliases=("chance", "baseline", "mixture", "interpolation"),
+    aliases=("chance", "mixture", "interpolation"),
     cost="fit: two means a model; route: O(n + m log m) a batch",
 )
 

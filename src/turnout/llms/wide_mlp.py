@@ -77,7 +77,7 @@ CARD = Card(
         "about that.",
     ),
     properties=("learns", "price_monotone", "per_item", "reads_inputs"),
-    aliases=("widemlp", "wide mlp", "bag of words"),
+    aliases=("widemlp", "wide mlp"),
     cost="fit: O(epochs n w width) for w words a prompt; route: O(w width); memory 4 v width bytes",
 )
 
