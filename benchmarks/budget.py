@@ -13,7 +13,7 @@ given), the table shows
 * how far the running mean was ever off the budget after the first 500 requests: no mark, but what
   the freedom inside a period looks like.
 
-Predictions are out of fold. The controller starts from the exact frontier of the predictions of a
+Predictions are out of fold (each half from the other). The controller starts from the exact frontier of the predictions of a
 random fifth of the table, which is not in the stream, and is told the length of the stream (the
 period its budget is for). All its constants are those of `turnout.parts.pacing`, the same
 everywhere; they were set by sweeping over streams of these tables, so these rows show that one
@@ -51,7 +51,7 @@ from turnout.parts.replay import replay
 
 FRACTIONS = (0.1, 0.3, 0.5, 0.7, 0.9)
 SPEND_MARK, QUALITY_MARK = 0.02, 0.98
-FOLDS, DELAY, SETTLING = 5, 50, 500
+FOLDS, DELAY, SETTLING = 2, 50, 500
 TABLES = {
     "routellm": ("routellm_gpt4_mixtral.csv.gz",),
     "llmrouter": ("llmrouter_9models.csv.gz",),

@@ -15,7 +15,7 @@ from turnout.parts import priced, prices
 from turnout.parts.pacing import Pacer, Pacing, Plan
 from turnout.parts.replay import replay
 
-FOLDS, DELAY = 5, 50
+FOLDS, DELAY = 2, 50
 ROUTERBENCH = tuple(
     f"routerbench_0shot_{name}_{split}.csv.gz"
     for name in ("arc_challenge", "winogrande")
