@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from turnout.bench import evaluate, read
-from turnout.core import Outcomes
+from turnout.core import Outcomes, Recipe
 from turnout.llms.cascade import Cascade
 from turnout.llms.linear import Linear
 
@@ -23,7 +23,7 @@ def run(seed: int, data: Path | None) -> dict[str, float]:
     table = _priced(read(data / "routellm_gsm8k_with_responses.csv.gz").outcomes)
     rows = np.random.default_rng(seed).permutation(LOOKED_AT)[:700]
     train, test = table.take(np.sort(rows)), table.take(np.arange(LOOKED_AT, table.n))
-    methods = {"cascade": Cascade(), "linear": Linear()}
+    methods: dict[str, Recipe] = {"cascade": Cascade(), "linear": Linear()}
     found = evaluate(train, methods, test=test, seed=seed, resamples=1)
     blind = evaluate(
         replace(train, answers=None), {"blind": Cascade()}, test=test, seed=seed, resamples=1

@@ -31,7 +31,8 @@ def run(seed: int, data: Path | None) -> dict[str, float]:
     cut = round(0.7 * table.n)
     train, test = table.take(order[:cut]), table.take(order[cut:])
     found = evaluate(train, {"linear": Linear()}, test=test, seed=seed, resamples=1)
-    test = test.take(~(np.isnan(test.quality) | np.isnan(test.cost)).any(axis=1))
+    blank = np.isnan(test.quality) | np.isnan(test.cost)
+    test = test.take(np.flatnonzero(~blank.any(axis=1)))
     zero = found.row("zero_router").aiq
     bar = float(np.nanquantile(train.quality, 0.95))
     aiq = [_cascade(train, test, bar, error, seed) for error in ERRORS]
