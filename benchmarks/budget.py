@@ -13,12 +13,12 @@ given), the table shows
 * how far the running mean was ever off the budget after the first 500 requests: no mark, but what
   the freedom inside a period looks like.
 
-Predictions are out of fold (each half from the other). The controller starts from the exact frontier of the predictions of a
-random fifth of the table, which is not in the stream, and is told the length of the stream (the
-period its budget is for). All its constants are those of `turnout.parts.pacing`, the same
-everywhere; they were set by sweeping over streams of these tables, so these rows show that one
-setting serves all of them, and `claims/parts/budget_controller` tests it on traffic it was not
-set on.
+Predictions are those of `turnout.llms.linear`, each half of a table from the other half. The
+controller starts from the exact frontier of the predictions of a random fifth of the table, which
+is not in the stream, and is told the length of the stream (the period its budget is for). All its
+constants are those of `turnout.parts.pacing`, the same everywhere. They were set by sweeping over
+streams of these tables with another predictor, so these rows show that one setting serves all of
+them; `claims/parts/budget_controller` adds traffic it was not set on.
 
 Costs: `routellm` counts calls to the stronger model (cost 1; the weaker is free); `llmrouter` is in
 US$ from the public prices beside the table, an input of c characters taken as c / 4 tokens and an
@@ -40,11 +40,11 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from turnout.llms.linear import Linear
 
 from turnout.bench import read
 from turnout.core import DataError, Outcomes
 from turnout.core._check import Float, Int
+from turnout.llms.linear import Linear
 from turnout.parts import priced, prices
 from turnout.parts.pacing import Pacer, Pacing, Plan
 from turnout.parts.replay import replay
