@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import sys
 from importlib.resources import files
 from subprocess import run
@@ -10,6 +11,7 @@ import pytest
 from turnout import lab
 from turnout.core.errors import DataError, InputError
 from turnout.lab import tokenizer
+from turnout.lab.plans import PLANS
 from turnout.lab.pool import read
 from turnout.lab.tasks import Problem
 
@@ -26,6 +28,24 @@ def test_the_weights_are_small() -> None:
     """All weights together take at most 6 MB."""
     sizes = [WEIGHTS.joinpath(f"{name}.safetensors").read_bytes() for name in lab.names()]
     assert sum(map(len, sizes)) <= 6_000_000
+
+
+@pytest.mark.parametrize("name", lab.names())
+def test_the_weights_are_those_of_the_plan(name: str) -> None:
+    """The record beside the weights tells of the training that the plan describes."""
+    record = json.loads(WEIGHTS.joinpath(f"{name}.json").read_text())
+    plan = PLANS[name]
+    assert lab.load(name).config == plan.config == lab.Config.from_dict(record["config"])
+    assert tuple((task, weight) for task, weight in record["mix"]) == plan.mix
+    kept = (record["steps"], record["batch"], record["rate"], record["vocabulary"])
+    assert kept == (plan.steps, plan.batch, plan.rate, tokenizer.fingerprint())
+
+
+def test_the_record_holds_what_the_weights_do() -> None:
+    """The recorded accuracy is found again on the same held-out problems."""
+    record = json.loads(WEIGHTS.joinpath("pico.json").read_text())
+    table = lab.ask(lab.problems(record["held_out"]["n"], seed=1), [lab.load("pico")])
+    assert table.quality.mean() == pytest.approx(record["held_out"]["accuracy"], abs=2e-3)
 
 
 def test_the_pool_has_something_to_route(asked: tuple[list[Problem], lab.Asked]) -> None:

@@ -20,6 +20,7 @@ from turnout.lab.pool import (
     load,
     models,
     names,
+    one_thread,
     outcomes,
     prices,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "load",
     "models",
     "names",
+    "one_thread",
     "outcomes",
     "prices",
     "problems",

@@ -11,35 +11,7 @@ from turnout.lab.config import Config
 from turnout.lab.tasks import TASKS
 from turnout.lab.tokenizer import VOCABULARY
 
-__all__ = ["PLANS", "Plan", "Stage"]
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """One stretch of training, with an optimiser and a learning-rate schedule of its own.
-
-    Parameters
-    ----------
-    mix : tuple of (task, weight)
-        Tasks trained on, with how often each is drawn.
-    steps : int
-        Optimiser steps.
-    rate : float
-        Peak learning rate.
-    """
-
-    mix: tuple[tuple[str, float], ...]
-    steps: int
-    rate: float = 3e-3
-
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise InputError("steps", "be at least 1", self.steps, "Raise it.")
-        if not 0 < self.rate < 1:
-            raise InputError("rate", "be between 0 and 1", self.rate, "Use 3e-3, say.")
-        for task, weight in self.mix:
-            if task not in TASKS or not weight > 0:
-                raise InputError("mix", "give tasks weights above 0", (task, weight), "Correct it.")
+__all__ = ["PLANS", "Plan"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,33 +26,33 @@ class Plan:
         What it is good for, one line.
     config : Config
         Shape.
-    stages : tuple of Stage
-        Trained one after the other, each from the weights of the one before as they are stored.
+    mix : tuple of (task, weight)
+        Tasks trained on, with how often each is drawn.
+    steps : int
+        Optimiser steps.
     batch : int
         Problems per step.
+    rate : float
+        Peak learning rate.
     """
 
     name: str
     summary: str
     config: Config
-    stages: tuple[Stage, ...]
+    mix: tuple[tuple[str, float], ...]
+    steps: int
     batch: int = 128
+    rate: float = 3e-3
 
     def __post_init__(self) -> None:
-        if self.batch < 1:
-            raise InputError("batch", "be at least 1", self.batch, "Raise it.")
-        if not self.stages:
-            raise InputError("stages", "hold at least one stage", self.stages, "Add one.")
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps of all stages."""
-        return sum(stage.steps for stage in self.stages)
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        """Tasks trained on in any stage."""
-        return tuple(dict.fromkeys(task for stage in self.stages for task, _ in stage.mix))
+        for field in ("steps", "batch"):
+            if getattr(self, field) < 1:
+                raise InputError(field, "be at least 1", getattr(self, field), "Raise it.")
+        if not 0 < self.rate < 1:
+            raise InputError("rate", "be between 0 and 1", self.rate, "Use 4e-3, say.")
+        for task, weight in self.mix:
+            if task not in TASKS or not weight > 0:
+                raise InputError("mix", "give tasks weights above 0", (task, weight), "Correct it.")
 
 
 _LETTERS = ("copy", "reverse", "sort", "brackets", "count")
@@ -101,29 +73,29 @@ PLANS: Final[dict[str, Plan]] = {
             "pico",
             "cheap generalist: the easy part of everything",
             Config(width=32, layers=2, heads=2, vocabulary=VOCABULARY),
-            (Stage(_mix(TASKS), steps=2000),),
+            _mix(TASKS),
+            steps=2000,
         ),
         Plan(
             "letters",
             "specialist: copying, reversing, sorting and counting letters, closing brackets",
             Config(width=96, layers=4, heads=4, vocabulary=VOCABULARY),
-            (Stage(_mix(_LETTERS), steps=3000),),
+            _mix(_LETTERS),
+            steps=3000,
         ),
         Plan(
             "numbers",
             "specialist: sums, differences, extremes, units, calendar",
             Config(width=96, layers=4, heads=4, vocabulary=VOCABULARY),
-            (Stage(_mix(_NUMBERS, calendar=1.5, extreme=0.75), steps=6000),),
+            _mix(_NUMBERS, calendar=1.5, extreme=0.75),
+            steps=6000,
         ),
         Plan(
             "grand",
-            "dear generalist: all tasks, and alone in looking up and in initials",
+            "dear generalist: all tasks, most of them well",
             Config(width=176, layers=4, heads=4, vocabulary=VOCABULARY),
-            (
-                Stage(_mix(TASKS, lookup=2.0), steps=2000),
-                # Looking up is learnt late and all at once; a second stretch leans on it.
-                Stage(_mix(TASKS, lookup=10.0, count=4.0, calendar=2.0), steps=500, rate=2e-3),
-            ),
+            _mix(TASKS, lookup=2.0),
+            steps=2000,
             batch=192,
         ),
     )

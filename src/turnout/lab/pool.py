@@ -7,7 +7,8 @@ A price is never set by hand: it is `USD_PER_TFLOP` times the operations an answ
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.resources import files
@@ -16,6 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load as read_tensors
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from turnout.core import Outcomes, Pool
 from turnout.core.errors import DataError, InputError
@@ -34,6 +36,7 @@ __all__ = [
     "load",
     "models",
     "names",
+    "one_thread",
     "outcomes",
     "prices",
     "read",
@@ -144,6 +147,17 @@ class Asked:
     replies: tuple[tuple[str, ...], ...]
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let matrix products use one thread while the block runs.
+
+    They are small here: a second thread wins little on an idle computer and, where it has to wait
+    for a processor, makes each product wait too, many times over.
+    """
+    with threadpool_limits(limits=1, user_api="blas"):
+        yield
+
+
 def ask(
     asked: Sequence[Problem],
     of: Iterable[LanguageModel] | None = None,
@@ -177,10 +191,9 @@ def ask(
     columns: list[list[str]] = []
     prompts = [problem.prompt for problem in asked]
     for j, model in enumerate(chosen):
-        replies = model.generate(
-            prompts,
-            progress=None if progress is None else partial(progress, model.name),
-        )
+        told = None if progress is None else partial(progress, model.name)
+        with one_thread():
+            replies = model.generate(prompts, progress=told)
         for i, (problem, reply) in enumerate(zip(asked, replies, strict=True)):
             quality[i, j] = grade(problem, reply.text)
             price[i, j] = USD_PER_TFLOP * 1e-12 * reply.flops

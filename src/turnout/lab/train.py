@@ -25,7 +25,7 @@ from turnout.core.errors import InputError, MissingExtraError
 from turnout.lab import tasks, tokenizer
 from turnout.lab.config import Config
 from turnout.lab.model import LanguageModel
-from turnout.lab.plans import PLANS, Plan, Stage
+from turnout.lab.plans import PLANS, Plan
 
 try:
     import torch
@@ -47,9 +47,8 @@ _PARTS = 4  # a batch is cut by length, which saves padding
 def _batch(plan: Plan, seed: int, step: int) -> list[tuple[list[int], list[int]]]:
     """Token ids (prompt, answer) of the training problems of one step, shortest first."""
     rng = np.random.default_rng([seed, 2, step])
-    stage, _ = _stage(plan, step)
-    names = tuple(task for task, _ in stage.mix)
-    weights = np.array([weight for _, weight in stage.mix])
+    names = tuple(task for task, _ in plan.mix)
+    weights = np.array([weight for _, weight in plan.mix])
     rows = []
     for _ in range(plan.batch):
         problem = tasks.sample(rng, evaluation=False, tasks=names, weights=weights)
@@ -76,21 +75,12 @@ def loss_of(
     return F.cross_entropy(scores, torch.tensor(target), reduction="sum")
 
 
-def _stage(plan: Plan, step: int) -> tuple[Stage, int]:
-    """The stage that step `step` (from 0) belongs to, and which of its steps it is."""
-    for stage in plan.stages:
-        if step < stage.steps:
-            return stage, step
-        step -= stage.steps
-    raise InputError("step", f"be below {plan.steps}", step, "Stop at the plan's end.")
-
-
-def _rate(stage: Stage, step: int) -> float:
-    """Learning rate of a stage's step (from 0): linear warm-up, then half a cosine to zero."""
-    warm = min(_WARMUP, stage.steps // 10 + 1)
+def _rate(plan: Plan, step: int) -> float:
+    """Learning rate of step `step` (from 0): linear warm-up, then half a cosine to zero."""
+    warm = min(_WARMUP, plan.steps // 10 + 1)
     if step < warm:
-        return stage.rate * (step + 1) / warm
-    return stage.rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, stage.steps - warm)))
+        return plan.rate * (step + 1) / warm
+    return plan.rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, plan.steps - warm)))
 
 
 def evaluate(model: LanguageModel, problems: Sequence[tasks.Problem]) -> dict[str, Any]:
@@ -176,7 +166,8 @@ def train(
     """
     out.mkdir(parents=True, exist_ok=True)
     checkpoint = out / f"{plan.name}.checkpoint.safetensors"
-    identity = {**asdict(plan), "seed": seed, "vocabulary": tokenizer.fingerprint()}
+    made_by = {name: value for name, value in asdict(plan).items() if name != "summary"}
+    identity = {**made_by, "seed": seed, "vocabulary": tokenizer.fingerprint()}
     generator = torch.Generator().manual_seed(seed)
     weights = network.initial(plan.config, generator=generator)
     state, begin, seconds = Optimiser.fresh(weights), 0, 0.0
@@ -187,7 +178,8 @@ def train(
     for value in weights.values():
         value.requires_grad_(True)
     optimiser = Optimiser(weights, state)
-    watched = tasks.problems(256, seed=999, tasks=plan.tasks)
+    names = [task for task, _ in plan.mix]
+    watched = tasks.problems(256, seed=999, tasks=names)
     started = saved = perf_counter()
 
     def keep(step: int) -> None:
@@ -196,12 +188,6 @@ def train(
         _save(checkpoint, tensors, {"run": json.dumps(run)})
 
     for step in range(begin, plan.steps):
-        stage, local = _stage(plan, step)
-        if local == 0 and step > 0:
-            for value in weights.values():
-                value.data = value.data.half().float()
-            for value in state.values():
-                value.zero_()
         rows = _batch(plan, seed, step)
         size = math.ceil(len(rows) / _PARTS)
         count = sum(len(reply) for _, reply in rows)
@@ -216,7 +202,7 @@ def train(
         norm = torch.stack([value.norm() for value in gradients.values()]).norm()
         scale = min(1.0, 1.0 / (norm.item() + 1e-6))
         gradients = {name: value * scale for name, value in gradients.items()}
-        optimiser.step(gradients, _rate(stage, local), local + 1)
+        optimiser.step(gradients, _rate(plan, step), step + 1)
         accuracy = None
         if (step + 1) % 250 == 0:
             detached = {name: value.detach() for name, value in weights.items()}
@@ -236,7 +222,6 @@ def train(
     model = {"config": asdict(plan.config), "vocabulary": tokenizer.fingerprint()}
     record = {
         **identity,
-        "steps": plan.steps,
         "parameters": plan.config.parameters(),
         "seconds": round(seconds, 1),
         "threads": torch.get_num_threads(),
@@ -281,17 +266,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m turnout.lab.train", description=main.__doc__)
     parser.add_argument("--only", choices=sorted(PLANS), help="train this model only")
     parser.add_argument("--out", type=Path, default=Path("lab-weights"), help="folder to write to")
-    parser.add_argument("--steps", type=int, help="steps of each stage instead of the plan's")
+    parser.add_argument("--steps", type=int, help="steps instead of the plan's")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--fresh", action="store_true", help="ignore checkpoints")
     parser.add_argument("--jobs", type=int, default=2, help="models trained side by side")
     options = parser.parse_args(arguments)
     plans = [PLANS[options.only]] if options.only else list(PLANS.values())
     if options.steps is not None:
-        plans = [
-            replace(plan, stages=tuple(replace(s, steps=options.steps) for s in plan.stages))
-            for plan in plans
-        ]
+        plans = [replace(plan, steps=options.steps) for plan in plans]
     # The longest first, so that no process is left alone with a long one at the end.
     plans.sort(key=lambda plan: -plan.steps * plan.batch * plan.config.parameters())
     columns = (
