@@ -149,7 +149,7 @@ def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
             row["measure"],
             value,
             f"{low:.4g} to {high:.4g}",
-            "" if row["seconds"] is None else f"{row['seconds']:.1f}",
+            _time(row),
             " ".join(row["claim"].split()),
         )
         for item in row["also"]:
@@ -164,6 +164,12 @@ def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
                 item["text"],
             )
     wide_console().print(table)
+
+
+def _time(row: dict[str, Any]) -> str:
+    """Seconds it took, of those it was given; the latter alone where it never ran."""
+    given = f"{row['budget_seconds']:.0f}"
+    return given if row["seconds"] is None else f"{row['seconds']:.0f} of {given}"
 
 
 def _progress() -> Progress:
