@@ -259,7 +259,8 @@ def claim_text(claim: Claim) -> str:
         seeds = len(result["per_seed"])
         lines.append(
             f"* **Measured**: {result['value']:.4g} ± {result['spread']:.2g} over {seeds} "
-            f"{'seed' if seeds == 1 else 'seeds'}, in {result['seconds']:.0f} s (of {claim.budget_seconds:.0f} s meant) on "
+            f"{'seed' if seeds == 1 else 'seeds'}, in {result['seconds']:.0f} s (of "
+            f"{claim.budget_seconds:.0f} s meant) on "
             f"{result['hardware']}, {result['date']}"
         )
         for item in result["also"]:
