@@ -6,12 +6,19 @@ import importlib.util
 import pickle
 import threading
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from turnout.core import InputError, Inputs, MissingExtraError
+import turnout
+from turnout.core import InputError, Inputs, MissingExtraError, Pool
+from turnout.llms.knn import FittedKnn
+from turnout.nn.minilm import MiniLm
+from turnout.parts.costs import CostModel
 from turnout.parts.encoder import Cached, Encoder, Ready, Svd, fit_encoder, unit
+from turnout.parts.neighbours import Memory
+from turnout.parts.priced import Priced
 
 TEXTS = (
     "sort a list of numbers in python",
@@ -177,6 +184,25 @@ def test_the_cache_is_safe_between_threads() -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_a_router_file_holds_the_name_of_the_pretrained_encoder(tmp_path: Path) -> None:
+    """Saved and loaded, the encoder is the same; its weights are not in the file."""
+    encoder = fit_encoder("minilm", ("x",), d=1, rng=np.random.default_rng(0))
+    fitted = FittedKnn(
+        names=("a",),
+        encoder=encoder,
+        memory=Memory(keys=np.zeros((1, 384), dtype=np.float32), values=np.ones((1, 1)), k=1),
+        costs=CostModel(np.ones(1), np.zeros(1), np.zeros(1)),
+    )
+    path = tmp_path / "router.turnout"
+    turnout.save(path, fitted, Pool(names=("a",)))
+    router = turnout.load(path).router
+    assert isinstance(router, Priced)
+    assert isinstance(router.predictor, FittedKnn)
+    assert isinstance(router.predictor.encoder, Cached)
+    assert router.predictor.encoder.encoder == MiniLm()
+    assert path.stat().st_size < 10_000
 
 
 def _has_minilm() -> bool:
