@@ -18,15 +18,15 @@ help: ## show this list
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Turnout needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Set PYTHON=/path/to/python3.11.")'
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.light: $(BIN)/python pyproject.toml constraints.txt
-	@echo "Installing the light core into $(VENV) ..."
+	@echo "Installing the light core into $(VENV) ..." >&2
 	@$(PIP) --editable '.[demo]'
 	@touch $@
 
 $(VENV)/.full: $(BIN)/python pyproject.toml constraints.txt
-	@echo "Installing everything into $(VENV) (torch included; some minutes) ..."
+	@echo "Installing everything into $(VENV) (torch included; some minutes) ..." >&2
 	@$(PIP) 'torch==2.13.0'
 	@$(PIP) --editable '.[all]'
 	@touch $@ $(VENV)/.light

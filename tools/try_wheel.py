@@ -22,9 +22,9 @@ def main() -> None:
         subprocess.run([sys.executable, "-m", "venv", python.parent.parent], check=True)
         install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run(
-            [python, *install, "-c", constraints, f"{wheels[0]}[demo]"], check=True, cwd=folder
+            [python, *install, "-c", str(constraints), f"{wheels[0]}[demo]"], check=True, cwd=folder
         )
-        command = [python, "-m", "turnout", "demo", "--once", "--json"]
+        command: list[str | Path] = [python, "-m", "turnout", "demo", "--once", "--json"]
         subprocess.run(command, check=True, cwd=folder)
     print(f"{wheels[0].name}: {wheels[0].stat().st_size / 1e6:.1f} MB, does the main job")
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 #: The budget of the demonstration: this share of what the best single model costs.
-SHARE = 0.5
+SHARE = 0.3
 
 #: Requests in flight at a time; the models share the processor's cores.
 WORKERS = 2
@@ -64,15 +64,25 @@ def command(
     for name, value in (("--prompts", prompts), ("--requests", requests)):
         if value < 10:
             raise InputError(name, "be at least 10", value, "Leave it out for the default.")
+    from turnout import lab
+
+    # What would fail at the end fails now, not after a minute's work.
     if once:
-        _client_class()  # fails now, not after a minute's work
+        _client_class()
+    else:
+        from turnout.serve.run import bind
+
+        bind("127.0.0.1", port).close()
     started = time.perf_counter()
     console = Console(stderr=as_json)
+
     with contextlib.ExitStack() as stack:
+        stack.enter_context(lab.one_thread())
         if out is None and once:
             out = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="turnout-")))
         folder = Path("turnout-demo") if out is None else out
-        config = _prepare(folder, prompts, seed, 0 if once else port, console)
+        period = requests if once else 1000
+        config = _prepare(folder, prompts, seed, 0 if once else port, period, console)
         if not once:
             from turnout.serve.config import load
             from turnout.serve.run import serve
@@ -88,7 +98,9 @@ def command(
         _tell(report, console)
 
 
-def _prepare(folder: Path, prompts: int, seed: int, port: int, console: Console) -> Path:
+def _prepare(
+    folder: Path, prompts: int, seed: int, port: int, period: int, console: Console
+) -> Path:
     """Ask, grade, fit, draw; leaves the table, the router, the picture and the configuration."""
     from turnout import lab
     from turnout.bench import fitting, plot, show
@@ -129,7 +141,7 @@ def _prepare(folder: Path, prompts: int, seed: int, port: int, console: Console)
         (folder / "frontier.png").write_bytes(picture)
     best, price = fitted.extra["best_single"], fitted.extra["best_single_cost"]
     config = folder / "turnout.toml"
-    config.write_text(_toml(pool, SHARE * price, port))
+    config.write_text(_toml(pool, SHARE * price, port, period))
     console.print(
         f"\nServing with a budget of {SHARE * price:.3g} USD a request: {SHARE:.0%} of what always "
         f"asking {best} costs. Everything is kept in {folder}/."
@@ -137,7 +149,7 @@ def _prepare(folder: Path, prompts: int, seed: int, port: int, console: Console)
     return config
 
 
-def _toml(pool: Pool, budget: float, port: int) -> str:
+def _toml(pool: Pool, budget: float, port: int, period: int) -> str:
     entries = "".join(f'\n[pool.{name}]\nupstream = "lab:{name}"\n' for name in pool.names)
     return f"""\
 [server]
@@ -148,6 +160,7 @@ file = "router.turnout"
 
 [budget]
 mean_cost_usd = {budget:.6g}
+period = {period}
 
 [ledger]
 path = "turnout.sqlite"

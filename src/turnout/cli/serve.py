@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,4 +34,9 @@ def command(config: Path, port: int | None, host: str | None, check: bool) -> No
         check_parts(settings)
         click.echo(f"{config} is good: it would serve {', '.join(settings.names)}.")
         return
-    serve(settings, say=click.echo)
+    with contextlib.ExitStack() as stack:
+        if any(entry.kind == "lab" for entry in settings.pool):
+            from turnout.lab import one_thread
+
+            stack.enter_context(one_thread())
+        serve(settings, say=click.echo)
