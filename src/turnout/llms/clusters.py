@@ -56,12 +56,7 @@ CARD = Card(
         "The Avengers: A Simple Recipe for Uniting Smaller Language Models to Challenge "
         "Proprietary Giants"
     ),
-    authors=(
-        "Zhang, Li, Wang, Chen, Zhang, Ye, Feng, Wang, Wang, Xu, Bai, Ouyang, Hu; "
-        "with the score over the nearest clusters of Avengers-Pro, Zhang et al. (2025), Beyond "
-        "GPT-5: Making LLMs Cheaper and Better via Performance-Efficiency Optimized Routing, "
-        "arXiv:2508.12631"
-    ),
+    authors="Zhang, Li, Wang, Chen, Zhang, Ye, Feng, Wang, Wang, Xu, Bai, Ouyang, Hu",
     year=2025,
     id="arXiv:2505.19797",
     routes="a prompt to a language model",
@@ -70,7 +65,9 @@ CARD = Card(
     signal=("outcomes",),
     covers=(
         "Embedding, clustering and scoring, the first three of its four operations",
-        "arXiv:2508.12631: scores over the p nearest clusters, performance against cost",
+        "Beyond GPT-5: Making LLMs Cheaper and Better via Performance-Efficiency Optimized "
+        "Routing (Avengers-Pro, 2025, arXiv:2508.12631): scores over the p nearest clusters, "
+        "performance against cost",
     ),
     differs=(
         "Repeated sampling and voting are left to whoever calls the model: one model answers.",

@@ -57,7 +57,7 @@ CARD = Card(
     kind="score",
     recipe="Knn",
     signal=("outcomes",),
-    covers=("Section 4, predictive routers: KNN on cosine similarity of prompt embeddings",),
+    covers=("Predictive routers: KNN on the cosine similarity of prompt embeddings",),
     differs=(
         "The default encoder is a truncated SVD of TF-IDF fitted on the table, because it needs "
         "no download and no tensor library; encoder='minilm' is a sentence encoder of the kind "

@@ -59,7 +59,7 @@ CARD = Card(
     kind="score",
     recipe="MatrixFactorization",
     signal=("outcomes", "pairs"),
-    covers=("Section 4.2, matrix factorization: the bilinear score delta(M, q)",),
+    covers=("The matrix-factorization router: the bilinear score delta(M, q)",),
     differs=(
         "The score is trained by cross-entropy against each model's own quality, because the "
         "shared decision needs a quality for any number of models; the paper trains the "

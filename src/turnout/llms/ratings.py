@@ -53,10 +53,7 @@ CARD = Card(
     name="llms.ratings",
     system="Bradley-Terry (Chatbot Arena)",
     title="Rank Analysis of Incomplete Block Designs: I. The Method of Paired Comparisons",
-    authors=(
-        "Bradley, Terry; for language models Chiang et al. (2024), Chatbot Arena: An Open "
-        "Platform for Evaluating LLMs by Human Preference, arXiv:2403.04132"
-    ),
+    authors="Bradley, Terry",
     year=1952,
     id="doi:10.2307/2334029",
     routes="a prompt to a language model",
@@ -65,7 +62,8 @@ CARD = Card(
     signal=("outcomes", "pairs"),
     covers=(
         "The Bradley-Terry model and its maximum-likelihood strengths",
-        "arXiv:2403.04132, section 4: ratings of models from pairwise votes",
+        "Chatbot Arena: An Open Platform for Evaluating LLMs by Human Preference (Chiang et al. "
+        "2024, arXiv:2403.04132): ratings of language models from pairwise votes",
     ),
     differs=(
         "Pairs come from rows that saw two models; votes enter through "
