@@ -20,6 +20,8 @@ __all__ = ["check_path", "render"]
 # Okabe and Ito's colours: told apart with any kind of colour vision.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c564b", "#222222")
 _DASHES = {"zero_router": "2 3", "prompt_length": "6 3", "group_mean": "9 3 2 3", "oracle": "1 2"}
+#: Pieces that a straight line is drawn in on a logarithmic axis.
+_BENDS = 24
 
 
 def check_path(path: Path) -> None:
@@ -54,6 +56,7 @@ def _matplotlib() -> Any:
 def _png(evaluation: Evaluation, title: str) -> bytes:
     figure = _matplotlib()(figsize=(9, 5.4), dpi=150, layout="constrained")
     axes = figure.add_subplot()
+    logged = series.log_scale(evaluation)
     number = 0
     for one in series.curves(evaluation):
         if one.landmark:
@@ -62,7 +65,8 @@ def _png(evaluation: Evaluation, title: str) -> bytes:
         else:
             line = {"color": _COLOURS[number % len(_COLOURS)], "linewidth": 1.8}
             number += 1
-        axes.plot(one.cost, one.quality, label=one.label, **line)
+        cost, quality = zip(*_dense(one, logged), strict=True)
+        axes.plot(cost, quality, label=one.label, **line)
     singles, label = series.points(evaluation)
     axes.plot(
         [point.cost for point in singles],
@@ -73,7 +77,6 @@ def _png(evaluation: Evaluation, title: str) -> bytes:
         label=label,
     )
     low, high = evaluation.cost_range
-    logged = series.log_scale(evaluation)
     bottom, top = series.heights(evaluation)
     # Names stand beside their points, on the side where there is room.
     for point in singles:
@@ -212,5 +215,8 @@ def _dense(one: series.Series, logged: bool) -> list[tuple[float, float]]:
         return pairs
     result = [pairs[0]]
     for (c0, q0), (c1, q1) in pairwise(pairs):
-        result += [(c0 + (c1 - c0) * k / 8, q0 + (q1 - q0) * k / 8) for k in range(1, 9)]
+        # evenly spaced as the axis is, so that the bend is smooth however long the line
+        costs = [c0 * (c1 / c0) ** (k / _BENDS) for k in range(1, _BENDS)]
+        result += [(c, q0 + (q1 - q0) * (c - c0) / (c1 - c0)) for c in costs]
+        result.append((c1, q1))
     return result
