@@ -183,10 +183,8 @@ def _arrange(
                 )
             )
     if not complete.all():
-        notes.append(
-            f"{judged.n - len(where):,} of {judged.n:,} rows have a blank: they teach, "
-            "but do not judge"
-        )
+        use = "they teach, but do not judge" if test is None else "they do not judge"
+        notes.append(f"{judged.n - len(where):,} of {judged.n:,} rows have a blank: {use}")
     return judged.take(where), parts, protocol, notes
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 from html import escape
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -57,15 +56,16 @@ def _png(evaluation: Evaluation, title: str) -> bytes:
     figure = _matplotlib()(figsize=(9, 5.4), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     logged = series.log_scale(evaluation)
+    logged = series.log_scale(evaluation)
     number = 0
     for one in series.curves(evaluation):
         if one.landmark:
             dash = tuple(float(part) for part in _DASHES[one.name].split())
-            line = {"color": "#777777", "linewidth": 1.3, "linestyle": (0, dash)}
+            line = {"color": "#666666", "linewidth": 1.3, "linestyle": (0, dash), "zorder": 3}
         else:
             line = {"color": _COLOURS[number % len(_COLOURS)], "linewidth": 1.8}
             number += 1
-        cost, quality = zip(*_dense(one, logged), strict=True)
+        cost, quality = zip(*series.dense(one, logged), strict=True)
         axes.plot(cost, quality, label=one.label, **line)
     singles, label = series.points(evaluation)
     axes.plot(
@@ -166,7 +166,7 @@ def _svg(evaluation: Evaluation) -> str:
         else:
             colour, dash = _COLOURS[number % len(_COLOURS)], ""
             number += 1
-        path = " ".join(f"{x(c):.1f},{y(q):.1f}" for c, q in _dense(one, logged))
+        path = " ".join(f"{x(c):.1f},{y(q):.1f}" for c, q in series.dense(one, logged))
         label = escape(one.label)
         parts.append(
             f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"{dash}>'
@@ -206,17 +206,3 @@ def _svg(evaluation: Evaluation) -> str:
         f'<text x="{left + wide / 2}" y="{tall + below + 20}" text-anchor="middle">'
         f"mean cost of an input{scale}</text></svg>"
     )
-
-
-def _dense(one: series.Series, logged: bool) -> list[tuple[float, float]]:
-    """Points of a hull; on a logarithmic axis its straight lines are bent, so more of them."""
-    pairs = list(zip(one.cost, one.quality, strict=True))
-    if not logged:
-        return pairs
-    result = [pairs[0]]
-    for (c0, q0), (c1, q1) in pairwise(pairs):
-        # evenly spaced as the axis is, so that the bend is smooth however long the line
-        costs = [c0 * (c1 / c0) ** (k / _BENDS) for k in range(1, _BENDS)]
-        result += [(c, q0 + (q1 - q0) * (c - c0) / (c1 - c0)) for c in costs]
-        result.append((c1, q1))
-    return result

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 from turnout.bench.landmarks import LABELS
 from turnout.bench.results import Evaluation, Row
 
-__all__ = ["MOST", "Point", "Series", "curves", "heights", "log_scale", "points"]
+__all__ = ["MOST", "Point", "Series", "curves", "dense", "heights", "log_scale", "points"]
 
 #: Methods drawn at most: more lines than this cannot be told apart.
 MOST = 8
@@ -76,6 +77,17 @@ def heights(evaluation: Evaluation) -> tuple[float, float]:
     bottom, top = min(drawn), max(drawn)
     room = 0.06 * (top - bottom) or 0.01
     return max(0.0, bottom - room), min(1.0, top + room)
+
+
+def dense(one: Series, logged: bool) -> list[tuple[float, float]]:
+    """Points to draw; on a logarithmic axis a hull's straight lines are bent, so more of them."""
+    pairs = list(zip(one.cost, one.quality, strict=True))
+    if not logged:
+        return pairs
+    result = pairs[:1]
+    for (c0, q0), (c1, q1) in pairwise(pairs):
+        result += [(c0 + (c1 - c0) * k / 16, q0 + (q1 - q0) * k / 16) for k in range(1, 17)]
+    return result
 
 
 def log_scale(evaluation: Evaluation) -> bool:
