@@ -103,7 +103,8 @@ def conclusion(evaluation: Evaluation) -> list[str]:
             seen = " (which sees the label)" if other == "group_mean" else ""
             compared.append(f"{_against(*found)} {name}{seen}")
     if compared:
-        lines.append(f"The best by AIQ, {best.method}, is {', and '.join(compared)}.")
+        who = f"The best by AIQ, {best.method}," if len(methods) > 1 else f"By AIQ {best.method}"
+        lines.append(f"{who} is {', and '.join(compared)}.")
     return lines
 
 

@@ -85,7 +85,7 @@ def command(
         )
     else:
         bought = RichTable(box=None, padding=(0, 2, 0, 0), header_style="bold")
-        for title in ("mean cost", "quality", "random mixture"):
+        for title in ("mean cost", "quality", "zero-router hull"):
             bought.add_column(title, justify="right")
         for cost, quality, mixed in fitting.budgets(fitted.evaluation, name):
             bought.add_row(f"{cost:.4g}", f"{quality:.3f}", f"{mixed:.3f}")
