@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from turnout.core import InputError
-from turnout.parts.calibration import Calibration, fit_calibration, log_loss
+from turnout.parts.calibration import Calibration, contrast_loss, fit_calibration, log_loss
 from turnout.parts.logistic import sigmoid
 
 
@@ -69,6 +69,22 @@ def test_log_loss_by_hand() -> None:
     """Log-odds 0 cost log 2 a cell, whatever the truth; NaN costs nothing."""
     quality = np.array([[1.0, 0.0, np.nan]])
     assert log_loss(np.zeros((1, 3)), quality) == pytest.approx(np.log(2))
+
+
+def test_contrast_loss_by_hand() -> None:
+    """Errors 0.2 and 0.4 differ from their mean by 0.1: the square is 0.01; one cell tells none."""
+    quality = np.array([[0.0, 0.0], [1.0, np.nan]])
+    predicted = np.array([[0.2, 0.4], [0.3, 0.9]])
+    assert contrast_loss(predicted, quality) == pytest.approx(0.01)
+    assert np.isnan(contrast_loss(predicted[1:], quality[1:]))
+
+
+def test_contrast_loss_does_not_see_what_moves_no_decision() -> None:
+    """Adding the same to all destinations of a row changes nothing."""
+    rng = np.random.default_rng(0)
+    predicted, quality = rng.random((9, 3)), rng.random((9, 3))
+    moved = predicted + rng.random((9, 1))
+    assert contrast_loss(moved, quality) == pytest.approx(contrast_loss(predicted, quality))
 
 
 def test_a_falling_line_is_refused() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from turnout.core import InputError
-from turnout.parts.text import READ, TextFeatures, TextScorer, learn_features
+from turnout.parts.text import READ, TextFeatures, TextScorer, _grams, learn_features
 
 TEXTS = (
     "What is 12 + 30?",
@@ -97,19 +97,28 @@ def test_the_quick_path_equals_the_sparse_one(texts: list[str]) -> None:
 @settings(deadline=None, max_examples=60)
 @given(st.text(max_size=80))
 def test_words_are_those_of_the_slow_reading(text: str) -> None:
-    """Whatever the text, as many features as a slow reading finds, up to joined scripts."""
+    """Whatever the text, as many words and pairs as a slow reading finds."""
     plain = "".join(c for c in text if ord(c) < 0x80)
-    features = learn_features([plain], min_df=1)
-    assert features.d == len(_slow_grams(plain))
+    assert len(np.unique(_grams(plain))) == len(_slow_grams(plain))
 
 
-def test_every_known_key_is_found_and_no_other() -> None:
-    """In a table nearly half full each key is found, and keys never put in are not."""
-    rng = np.random.default_rng(3)
-    keys = np.unique(rng.integers(0, 2**64, 4000, dtype=np.uint64, endpoint=False))
-    features = TextFeatures(keys[::2], np.ones(len(keys[::2]), dtype=np.float32))
-    held = features._slots[np.isin(features._slots, keys)]
-    assert np.array_equal(np.sort(held), keys[::2])
+def test_every_feature_has_a_slot_of_its_own_and_the_commonest_win() -> None:
+    """Of 20,000 words some want one slot: few are lost, and none of those in every text."""
+    common = "the a of to"
+    texts = [
+        f"{common} " + " ".join(f"{_spell(100 * i + k)}" for k in range(100)) for i in range(200)
+    ]
+    features = learn_features(texts, min_df=1)
+    every = len(set().union(*(_slow_grams(text) for text in texts)))
+    assert len(np.unique(features.keys >> np.uint64(64 - features.bits))) == features.d
+    assert 0.9 * every < features.d < every
+    assert len(features.find(common)) == len(_slow_grams(common))
+    assert (np.diff(features.idf) >= 0).all()
+
+
+def _spell(number: int) -> str:
+    """A word of letters for each number."""
+    return "".join(chr(97 + int(digit)) for digit in str(number)) + "z"
 
 
 def test_case_and_repetition_do_not_matter() -> None:
@@ -172,12 +181,14 @@ def test_other_inputs_are_refused(inputs: object, field: str) -> None:
 
 
 def test_bad_vocabularies_are_refused() -> None:
-    """Keys must increase, and each needs a positive weight."""
-    keys = np.array([3, 1], dtype=np.uint64)
-    with pytest.raises(InputError, match="increasing"):
-        TextFeatures(keys, np.ones(2, dtype=np.float32))
+    """Keys must differ, and each needs a positive weight."""
+    keys = np.array([3, 4], dtype=np.uint64)
+    with pytest.raises(InputError, match="alike"):
+        TextFeatures(keys, np.ones(2, dtype=np.float32), 4)
     with pytest.raises(InputError, match="idf"):
-        TextFeatures(np.sort(keys), np.zeros(2, dtype=np.float32))
+        TextFeatures(keys[:1], np.zeros(1, dtype=np.float32), 4)
+    with pytest.raises(InputError, match="bits"):
+        TextFeatures(keys[:1], np.ones(1, dtype=np.float32), 64)
     features = learn_features(TEXTS)
     with pytest.raises(InputError, match="weights"):
         TextScorer(features, np.zeros((1, 2), dtype=np.float32), np.zeros(2))

@@ -12,8 +12,9 @@ Equations, with the variable of each symbol::
     w, b = argmin  sum_seen log(1 + e^z) - q z + l2 / 2 |w_j|^2     `parts.logistic`
     a, c = Platt scaling of out-of-fold z                           `parts.calibration`
 
-q in [0, 1] is the quality seen; cells never seen are left out. `l2` is the one of a few whose
-calibrated out-of-fold log loss is least. a and c are multiplied into w and b once fitted. The
+q in [0, 1] is the quality seen; cells never seen are left out. `l2` is the one of a few that, out
+of fold and calibrated, best tells the differences of quality between models (their squared error;
+log loss where most prompts have one answer). a and c are multiplied into w and b once fitted. The
 decision, quality - price * cost, is shared (`turnout.parts.priced`); costs are in the currency of
 the table.
 
@@ -46,7 +47,12 @@ from numpy.random import Generator
 
 from turnout.core import Card, InputError, Inputs, Outcomes, Pool, _check
 from turnout.core._check import Float
-from turnout.parts.calibration import Calibration, fit_calibration, log_loss
+from turnout.parts.calibration import (
+    Calibration,
+    contrast_loss,
+    fit_calibration,
+    log_loss,
+)
 from turnout.parts.costs import CostModel, fit_costs
 from turnout.parts.logistic import fit_logistic
 from turnout.parts.text import TextScorer, learn_features, texts_of
@@ -72,7 +78,8 @@ CARD = Card(
         "expectation and not only a side.",
         "Features are weighted by the rarity of the word (idf) in place of naive Bayes ratios, "
         "so that one table of features serves all models.",
-        "The penalty is chosen by out-of-fold log loss, and the outcome is Platt-scaled.",
+        "The penalty is chosen out of fold by the error in quality differences between models, "
+        "and the outcome is Platt-scaled.",
     ),
     properties=("learns", "price_monotone", "per_item", "reads_inputs"),
     aliases=("tf-idf", "logistic regression", "bag of words", "n-grams", "default"),
@@ -104,7 +111,7 @@ class Linear:
     l2: tuple[float, ...] = (4.0, 2.0, 1.0, 0.5)
     folds: int = 4
     min_df: int = 2
-    max_features: int = 200_000
+    max_features: int = 60_000
 
     def __post_init__(self) -> None:
         if isinstance(self.l2, int | float):
@@ -133,7 +140,7 @@ class Linear:
         return FittedLinear(outcomes.names, scorer, fit_costs(outcomes), l2)
 
     def _choose(self, x: Any, quality: Float, rng: Generator) -> tuple[float, Calibration]:
-        """The penalty of least out-of-fold loss once calibrated, and that calibration."""
+        """The penalty of least out-of-fold error once calibrated, and that calibration."""
         n, m = quality.shape
         folds = min(self.folds, n)
         if folds < 2:
@@ -147,8 +154,12 @@ class Linear:
                 start = fit_logistic(x[train], quality[train], l2, start=start, tolerance=0.02)
                 scores[level, test] = x[test] @ start[0] + start[1]
         lines = [fit_calibration(level, quality) for level in scores]
+        # In a log of single choices there are hardly any differences to judge by.
+        paired = (~np.isnan(quality)).sum(axis=1) >= 2
         losses = [
-            log_loss(level * line.slope + line.shift, quality)
+            contrast_loss(line.apply(level), quality)
+            if 2 * paired.sum() >= n
+            else log_loss(level * line.slope + line.shift, quality)
             for level, line in zip(scores, lines, strict=True)
         ]
         best = int(np.argmin(losses))
@@ -198,5 +209,8 @@ class FittedLinear:
     def predict_one(self, text: str) -> tuple[list[float], list[float]]:
         """Expected quality and cost of one text, m numbers each."""
         # e^700 is about the greatest that a float holds
-        quality = [1.0 / (1.0 + exp(-max(score, -700.0))) for score in self.scorer.score(text)]
+        quality = [
+            1.0 / (1.0 + exp(-score)) if score > -700.0 else 0.0
+            for score in self.scorer.score(text)
+        ]
         return quality, self.costs.predict_one(len(text))

@@ -19,7 +19,7 @@ from turnout.core import _check
 from turnout.core._check import Float
 from turnout.parts.logistic import sigmoid
 
-__all__ = ["Calibration", "fit_calibration", "log_loss"]
+__all__ = ["Calibration", "contrast_loss", "fit_calibration", "log_loss"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +68,26 @@ def fit_calibration(scores: Float, quality: Float) -> Calibration:
         seen = ~np.isnan(quality[:, j])
         slope[j], shift[j] = _line(scores[seen, j], quality[seen, j])
     return Calibration(slope, shift)
+
+
+def contrast_loss(predicted: Float, quality: Float) -> float:
+    """Mean squared error of quality differences between the destinations of a row.
+
+    A route depends on nothing else: an error that all destinations of a row share moves no
+    decision. Over the cells of rows in which at least two were seen; NaN where there is none.
+
+    Parameters
+    ----------
+    predicted : array (n, m)
+    quality : array (n, m)
+        NaN = never seen.
+    """
+    rows = (~np.isnan(quality)).sum(axis=1) >= 2
+    if not rows.any():
+        return float("nan")
+    error = predicted[rows] - quality[rows]
+    error = error - np.nanmean(error, axis=1, keepdims=True)
+    return float(np.nanmean(error**2))
 
 
 def log_loss(scores: Float, quality: Float) -> float:

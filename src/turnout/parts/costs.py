@@ -41,6 +41,7 @@ class CostModel:
     slope: Float
     floor: Float
     _lines: tuple[tuple[float, float, float], ...] = field(init=False, repr=False)
+    _level: list[float] | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         m = len(self.base)
@@ -49,9 +50,13 @@ class CostModel:
         object.__setattr__(self, "floor", _check.floats("costs.floor", self.floor, (m,), low=0))
         lines = zip(self.base.tolist(), self.slope.tolist(), self.floor.tolist(), strict=True)
         object.__setattr__(self, "_lines", tuple(lines))
+        level = None if self.slope.any() else np.maximum(self.base, self.floor).tolist()
+        object.__setattr__(self, "_level", level)
 
     def predict_one(self, characters: int) -> list[float]:
         """Expected cost of one text of this length, m numbers, equal to `predict`."""
+        if self._level is not None:  # the same for every length
+            return list(self._level)
         return [max(base + characters * slope, floor) for base, slope, floor in self._lines]
 
     def predict(self, inputs: Inputs) -> Float:

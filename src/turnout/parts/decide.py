@@ -16,6 +16,8 @@ from turnout.parts.priced import Priced, columns
 
 __all__ = ["Decider", "Quick", "compile_decider"]
 
+_INFINITE = float("inf")
+
 
 @runtime_checkable
 class Quick(Protocol):
@@ -97,18 +99,29 @@ class Decider:
         quality, cost = self.figures(text)
         if up is None:
             up = self._up
-        infinite = price == float("inf")
-        choice, best, second = -1, 0.0, 0.0
-        for j, (q, c) in enumerate(zip(quality, cost, strict=True)):
-            if up is not None and not up[j]:
-                continue
-            value, tie = (-c, q) if infinite else (q - price * c, -c)
-            if choice < 0 or value > best or (value == best and tie > second):
-                choice, best, second = j, value, tie
-        if choice < 0:
-            hint = "Bring one back up."
-            raise InputError("up", "leave at least one destination", "none", hint)
-        return choice, quality, cost
+        if up is None and price < _INFINITE:
+            value = [q - price * c for q, c in zip(quality, cost, strict=True)]
+            best = max(value)
+            if value.count(best) == 1:
+                return value.index(best), quality, cost
+        return _choose(quality, cost, price, up), quality, cost
+
+
+def _choose(
+    quality: list[float], cost: list[float], price: float, up: Sequence[bool] | None
+) -> int:
+    """The rule of `prices.choose` in full: what is down is passed over, ties are settled."""
+    infinite = price == _INFINITE
+    choice, best, second = -1, 0.0, 0.0
+    for j, (q, c) in enumerate(zip(quality, cost, strict=True)):
+        if up is not None and not up[j]:
+            continue
+        value, tie = (-c, q) if infinite else (q - price * c, -c)
+        if choice < 0 or value > best or (value == best and tie > second):
+            choice, best, second = j, value, tie
+    if choice < 0:
+        raise InputError("up", "leave at least one destination", "none", "Bring one back up.")
+    return choice
 
 
 def compile_decider(router: Router | Predictor, pool: Pool) -> Decider:
