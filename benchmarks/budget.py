@@ -24,6 +24,10 @@ Costs: `routellm` counts calls to the stronger model (cost 1; the weaker is free
 US$ from the public prices beside the table, an input of c characters taken as c / 4 tokens and an
 answer as 200; `routerbench` is in US$ truly paid for each answer, rows with blanks left out.
 
+A row that misses by ending below its budget with the price at zero is told apart ("under, at
+price 0"): the last tenth of the stream spends no more whatever it is given, and nobody knew that
+when the first came. It counts as missed.
+
 A second table repeats every stream under harder conditions and shows its worst rows.
 """
 
@@ -125,6 +129,7 @@ class Row:
     quality: float
     optimum: float
     worst: float
+    free: bool
 
     @property
     def spend_share(self) -> float:
@@ -135,6 +140,13 @@ class Row:
     def quality_share(self) -> float:
         """True quality by that of the offline optimum."""
         return self.quality / self.optimum
+
+    @property
+    def verdict(self) -> str:
+        """The marks in a word; underspend at price zero is missed, but not for want of trying."""
+        if self.passes:
+            return "met"
+        return "under, at price 0" if self.free and self.spend_share < 1 else "missed"
 
     @property
     def passes(self) -> bool:
@@ -237,6 +249,7 @@ def serve(source: Stream, order: str, goal: Goal, how: Conditions, seed: int) ->
         float(source.true_quality[rows, served.choice].mean()),
         goal.optimum,
         float(np.abs(running[SETTLING:]).max()),
+        bool((served.price[-(len(rows) // 10) :] == 0).all()),
     )
 
 
@@ -257,7 +270,7 @@ def show(rows: list[Row], console: Console) -> None:
             f"{row.quality:.4f}",
             f"{row.quality_share:.4f}",
             f"{row.worst:.1%}",
-            "met" if row.passes else "[red]missed[/red]",
+            row.verdict,
             end_section=row.fraction == FRACTIONS[-1],
         )
     console.print(table)
@@ -283,7 +296,7 @@ def show_stress(stress: dict[str, list[Row]], console: Console) -> None:
 def record(row: Row) -> dict[str, Any]:
     """The row as JSON."""
     shares = {"spend_share": row.spend_share, "quality_share": row.quality_share}
-    return asdict(row) | shares | {"passes": row.passes}
+    return asdict(row) | shares | {"passes": row.passes, "verdict": row.verdict}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -297,7 +310,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     console, progress = Console(), Console(stderr=True)
     if not console.is_terminal:
-        console.width = 110
+        console.width = 120
     folder = options.data or Path(os.environ.get("TURNOUT_DATA") or "")
     if not (options.data or os.environ.get("TURNOUT_DATA")):
         progress.print("No tables: set TURNOUT_DATA or pass --data DIR.")

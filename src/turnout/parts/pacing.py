@@ -9,7 +9,7 @@ price. Let P be the offline curve that gives the price at which a mean spend of 
     left   = max(period - t mod period, LAG)                               (requests to even it out)
     y      = debt / (BAND * reach * left)
     target = b - reach * y * min(1, y^2)                                   (spend to aim at now)
-    offset = offset - (ratio * expected cost - target) / (t + plan.rows)   (one step a request)
+    offset = offset - (ratio * expected cost - target) / (t + TRUST * plan.rows)  (a step a request)
     price  = P((target + offset) / ratio)
 
 The step on `offset` is dual mirror descent: the nominal spend u = target + offset moves against
@@ -27,9 +27,13 @@ Sources: Balseiro, Lu and Mirrokni, "Dual Mirror Descent for Online Allocation P
 arXiv:2002.10421 (algorithm 1); the feedback on the integral of the error follows the use analysed
 in Balseiro, Lu, Mirrokni and Sivan, "Analysis of Dual-Based PID Controllers through Convolutional
 Mirror Descent", 2022, arXiv:2202.06152. What differs: the mirror map is fitted offline; the step
-shrinks as 1 / (t + rows) instead of being constant, a plan counting as the rows it was made from;
-costs are reserved when expected and corrected when known; the integral term is non-linear; the
-budget is soft (overspend is paid back) and repeats every `period` requests.
+shrinks as 1 / (t + TRUST * rows) instead of being constant, so that a plan weighs as what it was
+made from; costs are reserved when expected and corrected when known; the integral term is
+non-linear; the budget is soft (overspend is paid back) and repeats every `period` requests.
+
+What no controller without foresight can do: spend, on what comes last, money that only what came
+first could have used. Where the budget is near what the freest routes cost and traffic comes in
+blocks, spend can end below it, at price zero.
 
 Cost: a few dozen scalar operations an event, no arrays, no clock, no randomness.
 """
@@ -55,7 +59,10 @@ _BAND = 0.5  # share of the reach that a debt may call for before it is correcte
 _LAG = 50  # requests: no debt is corrected faster than this, feedback being late and noisy
 _MEMORY = 500  # settlements that the ratio of true to expected cost looks back on
 _WEIGHT = 20  # requests' worth of budget that the ratio is held at one by
-_COLD_ROWS = 20  # rows that a guessed price counts as
+_TRUST = 10  # requests that a row of a plan counts as: requests come in runs, rows do not
+    10  # requests that a row of a plan counts as: rows are drawn at random, requests come in runs
+)
+_COLD_ROWS = 20  # requests that a guessed price counts as
 _KNOTS = 32
 _LEAST, _MOST = 0.1, 1.0  # reach, in budgets
 _FARTHEST = 15.0  # exponent, in budgets of nominal spend off the curve
@@ -217,7 +224,7 @@ class Pacer:
 
     def __init__(self, pacing: Pacing, state: Mapping[str, float] | None = None) -> None:
         self.pacing = pacing
-        self._rows = _COLD_ROWS if pacing.plan is None else pacing.plan.rows
+        self._rows = _COLD_ROWS if pacing.plan is None else _TRUST * pacing.plan.rows
         kept = dict.fromkeys(_STATE, 0.0) if state is None else state
         for key in _STATE:
             if key not in kept:
