@@ -60,8 +60,6 @@ _LAG = 50  # requests: no debt is corrected faster than this, feedback being lat
 _MEMORY = 500  # settlements that the ratio of true to expected cost looks back on
 _WEIGHT = 20  # requests' worth of budget that the ratio is held at one by
 _TRUST = 10  # requests that a row of a plan counts as: requests come in runs, rows do not
-    10  # requests that a row of a plan counts as: rows are drawn at random, requests come in runs
-)
 _COLD_ROWS = 20  # requests that a guessed price counts as
 _KNOTS = 32
 _LEAST, _MOST = 0.1, 1.0  # reach, in budgets
