@@ -16,9 +16,9 @@ given), the table shows
 Predictions are those of `turnout.llms.linear`, each half of a table from the other half. The
 controller starts from the exact frontier of the predictions of a random fifth of the table, which
 is not in the stream, and is told the length of the stream (the period its budget is for). All its
-constants are those of `turnout.parts.pacing`, the same everywhere. They were set by sweeping over streams of these tables, so these rows show that one
-setting serves all of them, not that it was guessed; `claims/parts/budget_controller` adds traffic
-it was not set on.
+constants are those of `turnout.parts.pacing`, the same everywhere. They were set by sweeping over
+streams of these tables: these rows show that one setting serves all of them, not that it was
+guessed. `claims/parts/budget_controller` adds traffic it was not set on.
 
 Costs: `routellm` counts calls to the stronger model (cost 1; the weaker is free); `llmrouter` is in
 US$ from the public prices beside the table, an input of c characters taken as c / 4 tokens and an
