@@ -82,18 +82,20 @@ def conclusion(evaluation: Evaluation) -> list[str]:
     single = f"{evaluation.names[top]}, quality {evaluation.single_quality[top]:.3f}"
     full = float(evaluation.single_cost[top])
     methods = [row for row in evaluation.rows if not row.landmark]
-    matching = [row for row in methods if not math.isnan(row.cost_to_match)]
+    matching = [row for row in methods if row.cost_to_match < 0.995 * full]
     lines = []
-    if matching and full > 0:
+    if matching:
         cheap = min(matching, key=lambda row: row.cost_to_match)
         share = 100 * cheap.cost_to_match / full
-        said = f"at {share:.0f} % of its cost" if share < 99.5 else "but at no lower cost"
-        lines.append(f"{cheap.method} matches the best single destination ({single}) {said}.")
-    elif not matching:
+        lines.append(
+            f"{cheap.method} matches the best single destination ({single}) at {share:.0f} % "
+            "of its cost."
+        )
+    else:
         near = max(methods, key=lambda row: -1.0 if math.isnan(row.quality) else row.quality)
         lines.append(
-            f"No method matches the best single destination ({single}); the nearest is "
-            f"{near.method} with {near.quality:.3f}."
+            f"No method matches the best single destination ({single}) for less; the highest "
+            f"quality is that of {near.method}, {near.quality:.3f}."
         )
     compared = []
     for other in ("prompt_length", "group_mean"):
