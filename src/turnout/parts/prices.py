@@ -77,7 +77,7 @@ class Switches:
         """Mean (cost, quality) after each breakpoint, on any table (n, m): predicted or true.
 
         Switches at equal prices happen together, so that the curve does not depend on the order
-        of the items. `knob` is the price just above which the point holds.
+        of the items. `knob` is the price just below which the point holds.
         """
         n = len(self.start)
         rows = np.arange(n)

@@ -172,7 +172,7 @@ class TextFeatures:
         """Known features of one text, repeated where they are, in increasing order."""
         key = _grams(text)
         slot = (key >> self._shift).view(np.int64)  # the view is free, and what `take` indexes by
-        found: NDArray[np.int32] = self._ids.take(slot[self._slots.take(slot) == key])
+        found: NDArray[np.int32] = self._ids.take(slot.compress(self._slots.take(slot) == key))
         found.sort()
         return found
 
