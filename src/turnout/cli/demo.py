@@ -88,7 +88,7 @@ def command(
             from turnout.serve.run import serve
 
             console.print(f"\n[dim]{time.perf_counter() - started:.0f} s so far.[/dim]\n")
-            serve(load(config), say=lambda text: console.print(text, markup=False, highlight=False))
+            serve(load(config), say=click.echo)  # as it is: a command to copy must not be wrapped
             return
         report = _send(config, requests, seed + 1, console)
     report["seconds"] = round(time.perf_counter() - started, 1)
