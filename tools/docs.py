@@ -270,6 +270,10 @@ def claim_text(claim: Claim) -> str:
                 f"* **{met}**: `{item['measure']}` {item['value']:.4g} ± {item['spread']:.2g}, "
                 f"band {_band((low, high))}. {_one_line(item['text'])}"
             )
+    # what the measuring code says beyond its first sentence: how the figure came about
+    _, _, history = read_docstring(claim.folder / "run.py").partition("\n\n")
+    if history.strip():
+        lines.append(f"* **Note**: {_one_line(history)}")
     return lines[0] + "\n\n" + "\n".join(lines[1:])
 
 
