@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from turnout.core import InputError
+from turnout.parts.files import replace_file
 
 __all__ = ["check_folder", "progress", "write", "write_json"]
 
@@ -42,17 +41,8 @@ def write(option: str, path: str | Path, content: bytes) -> None:
     InputError
         The file cannot be written.
     """
-    target = Path(path)
     try:
-        handle, name = tempfile.mkstemp(dir=target.absolute().parent, prefix=f".{target.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            Path(name).chmod(0o644)
-            Path(name).replace(target)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        replace_file(path, content)
     except OSError as error:
         hint = f"{error.strerror or error}. Choose another path."
         raise InputError(option, "be a path that can be written", str(path), hint) from error

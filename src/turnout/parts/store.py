@@ -12,8 +12,6 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +22,7 @@ from numpy.typing import NDArray
 
 from turnout._version import __version__
 from turnout.core import Pool, Predictor, Router, RouterFileError
+from turnout.parts.files import replace_file
 from turnout.parts.priced import as_router
 
 __all__ = ["FORMAT", "SavedRouter", "load", "save"]
@@ -89,21 +88,12 @@ def save(
         "router": _pack(router, "router", arrays),
     }
     payload = to_bytes(arrays, metadata={_KEY: json.dumps(manifest, sort_keys=True)})
-    target = Path(path)
     try:
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(payload)
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(target)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        replace_file(path, payload)
     except OSError as error:
         rule = "be a path that can be written"
         hint = f"{error.strerror or error}. Choose another path."
-        raise RouterFileError("router file", rule, str(target), hint) from error
+        raise RouterFileError("router file", rule, str(path), hint) from error
 
 
 def load(path: str | Path, *, trust: tuple[str, ...] = ()) -> SavedRouter:
