@@ -90,7 +90,9 @@ def test_turnout_commands_run(folder: Path) -> None:
                 server.send_signal(signal.SIGINT)
                 break
         said += server.stdout.read()
-    assert server.wait(timeout=30) == 0, said
+    code = server.wait(timeout=30)
+    # a stop that comes before the loop turns is an interrupt like any other program's
+    assert code in (0, 130), said
     assert "ready: http://127.0.0.1:" in said
     assert "a-key-for-the-test" not in said
 

@@ -79,8 +79,8 @@ def serve(config: Config, *, say: Callable[[str], None] = print) -> None:
         host, port = listener.getsockname()[:2]
         if not _is_loopback(host):
             say(f"warning: {host} can be reached by others, and there is no authentication")
-        say(ready(config, host, port))
         try:
+            say(ready(config, host, port))  # who reads it may already stop it
             server(app).run(sockets=[listener])
         except KeyboardInterrupt:  # uvicorn has already stopped in good order
             say("stopped")
