@@ -1,0 +1,1 @@
+"""Sends tokens to feed-forward experts."""
