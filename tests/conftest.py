@@ -6,6 +6,10 @@ import os
 
 from hypothesis import settings
 
+# Small tensors gain nothing from a second thread, and threads that wait for each other on a busy
+# machine lose a great deal. Read by torch and numpy when they are first imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # The same examples every time where a run must not depend on luck; fresh ones at the desk.
 settings.register_profile("ci", derandomize=True, deadline=None)
 if os.environ.get("CI"):

@@ -1,7 +1,8 @@
 """Every method of the catalogue through every check its card implies.
 
 A method is found by its card; its case by the file `tests/methods/<level>/test_<method>.py`. A
-method without a case or a citation fails, and so does an exemption whose check passes.
+method without a case or a citation fails, and so does an exemption whose check passes. Gates
+(`experts`) have a contract of their own, which needs torch.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import sys
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
 from turnout import catalog
 from turnout.catalog import Entry
 from turnout.core import MissingExtraError
-from turnout.testing import Case, Check, Subject, checks_for, run_check
+from turnout.testing import Case, Check, Result, Subject, checks_for, run_check
 from turnout.testing.contract import known
 
 HERE = Path(__file__).parent
@@ -33,10 +35,30 @@ def case_file(entry: Entry) -> Path:
     return HERE / "methods" / entry.level / f"test_{entry.method}.py"
 
 
+#: Levels whose methods are gates.
+GATES = {"experts"}
+#: The contract of gates, where torch is there.
+TORCH = importlib.util.find_spec("torch") is not None
+
 ENTRIES = catalog.methods()
 #: A method without its test file fails once, in `test_a_method_has_tests_of_its_own`.
-FITTED = [entry for entry in ENTRIES if entry.recipe and case_file(entry).is_file()]
-RUNS = [(entry, check) for entry in FITTED for check in checks_for(entry.card)]
+FITTED = [
+    entry
+    for entry in ENTRIES
+    if entry.recipe and case_file(entry).is_file() and (TORCH or entry.level not in GATES)
+]
+
+
+def implied(entry: Entry) -> list[Check]:
+    """The checks a method's card implies."""
+    if entry.level not in GATES:
+        return checks_for(entry.card)
+    from turnout.testing import gates
+
+    return gates.checks_for(entry.card)
+
+
+RUNS = [(entry, check) for entry in FITTED for check in implied(entry)]
 
 
 @cache
@@ -53,14 +75,30 @@ def module_of(path: Path) -> ModuleType:
 
 
 @cache
-def subject_of(entry: Entry) -> Subject:
+def subject_of(entry: Entry) -> Any:
     """The method under test; its fits are shared by all its checks."""
     path = case_file(entry)
     case = getattr(module_of(path), "CASE", None)
+    if entry.level in GATES:
+        from turnout.testing import gates
+
+        if not isinstance(case, gates.GateCase):
+            pytest.fail(f"{path.relative_to(HERE.parent)} must declare CASE = GateCase(recipe)")
+        gates.known(case)
+        return gates.GateSubject(case, entry.card)
     if not isinstance(case, Case):
         pytest.fail(f"{path.relative_to(HERE.parent)} must declare CASE = Case(recipe)")
     known(case)
     return Subject(case, entry.card)
+
+
+def outcome(entry: Entry, check: Check) -> Result:
+    """What one check finds about one method."""
+    if entry.level not in GATES:
+        return run_check(subject_of(entry), check)
+    from turnout.testing import gates
+
+    return gates.run_check(subject_of(entry), check)
 
 
 def usable(entry: Entry) -> None:
@@ -105,7 +143,7 @@ def test_a_method_has_tests_of_its_own(entry: Entry) -> None:
 def test_a_case_exempts_only_checks_it_runs(entry: Entry) -> None:
     """An exemption from a check that the card does not imply says nothing."""
     usable(entry)
-    names = {check.name for check in checks_for(entry.card)}
+    names = {check.name for check in implied(entry)}
     assert set(subject_of(entry).case.xfail) <= names
 
 
@@ -113,7 +151,7 @@ def test_a_case_exempts_only_checks_it_runs(entry: Entry) -> None:
 def test_contract(entry: Entry, check: Check) -> None:
     """The method keeps the property the check states."""
     usable(entry)
-    result = run_check(subject_of(entry), check)
+    result = outcome(entry, check)
     if result.status == "skipped":
         pytest.skip(result.message)
     if result.status == "exempt":

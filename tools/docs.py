@@ -15,7 +15,7 @@ import os
 import re
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -27,7 +27,7 @@ from turnout.catalog import Entry
 from turnout.catalog.claims import PACKAGED
 from turnout.catalog.reading import read_docstring
 from turnout.core.card import PROPERTIES
-from turnout.testing import CHECKS, checks_for
+from turnout.testing import CHECKS, Check, checks_for, gates
 from turnout.testing.claims import Claim, claims_in, read_result
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,6 +42,9 @@ _HOMES = {
     "ACL ": "https://aclanthology.org/",
     "OpenReview ": "https://openreview.net/forum?id=",
 }
+
+#: Levels whose methods are gates, which have a contract of their own.
+GATES = {"experts"}
 
 #: Folders under docs/ whose every page is written here.
 OWNED = ("methods", "reference")
@@ -157,9 +160,18 @@ def extras_table(path: Path) -> str:
 
 def checks_table(path: Path) -> str:
     """One row a check of the contract: its name, its property, who must keep it."""
+    return _checks_rows(CHECKS, "every method")
+
+
+def gate_checks_table(path: Path) -> str:
+    """One row a check of the contract of gates."""
+    return _checks_rows(gates.CHECKS, "every gate")
+
+
+def _checks_rows(checks: Iterable[Check], everybody: str) -> str:
     rows = ["| check | states | asked of |", "|---|---|---|"]
-    for check in CHECKS:
-        who = f"`{check.claim}`" if check.claim else "every method"
+    for check in checks:
+        who = f"`{check.claim}`" if check.claim else everybody
         rows.append(f"| `{check.name}` | {_cell(check.text)} | {who} |")
     return "\n".join(rows)
 
@@ -179,6 +191,7 @@ REGIONS: dict[str, Callable[[Path], str]] = {
     "claims": claims_table,
     "extras": extras_table,
     "checks": checks_table,
+    "gate-checks": gate_checks_table,
     "decisions": decisions_list,
     "cli": lambda path: cli_page().partition("\n")[2],
 }
@@ -209,7 +222,8 @@ def method_page(entry: Entry, claim: Claim | None) -> str:
         use = f"```python\nfrom {entry.module} import {entry.recipe}\n```"
         parts.append(f"## `{entry.recipe}`\n\n{use}")
         parts.append(as_markdown(class_docstring(entry.file, entry.recipe)))
-        checks = len(checks_for(card))
+        implied = gates.checks_for if entry.level in GATES else checks_for
+        checks = len(implied(card))
         claimed = [f"`{name}`: {PROPERTIES[name]}" for name in card.properties]
         parts.append(_bullets("Properties", tuple(claimed)))
         contract = _relative(DOCS / "reference" / "contract.md", _page_of(entry))
@@ -282,7 +296,11 @@ def contract_page() -> str:
     module = importlib.import_module("turnout.testing.contract")
     path = DOCS / "reference" / "contract.md"
     about = as_markdown(module.__doc__ or "")
-    return f"# The contract\n\n{about}\n\n{checks_table(path)}\n"
+    of_gates = as_markdown(importlib.import_module("turnout.testing.gates").__doc__ or "")
+    return (
+        f"# The contract\n\n{about}\n\n{checks_table(path)}\n\n"
+        f"## Gates\n\n{of_gates}\n\n{gate_checks_table(path)}\n"
+    )
 
 
 def cli_page() -> str:

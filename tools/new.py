@@ -103,6 +103,81 @@ def test_a_value_worked_out_by_hand() -> None:
     pytest.fail("{level}.{name}: write the hand-worked value")
 '''
 
+GATE = '''\
+"""Sends a token to ONE PLAIN SENTENCE.
+
+Routes tokens to feed-forward experts; the idea in a paragraph.
+
+Equations, with the variable of each symbol::
+
+    h_j = x . w_j                                   logits (t, e)
+    S   = ...                                       experts (t, k)
+    g_j = ...                                       weights (t, k)
+
+Differs from the paper: see `CARD.differs`. Cost: ... multiplications a token.
+End with one doctest whose last line is a number worked out by hand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from turnout.core import Card
+from turnout.nn.gates import Gate
+
+__all__ = ["CARD", "{kind}"]
+
+CARD = Card(
+    name="{level}.{name}",
+    system="{kind}",
+    title="TITLE OF THE PUBLICATION",
+    authors="AUTHORS",
+    year={year},
+    id="WHERE TO LOOK IT UP, SUCH AS arXiv:YYMM.NNNNN",
+    routes="a token to feed-forward experts",
+    kind="score",
+    recipe="{kind}",
+    signal=("gradient",),
+    covers=(),
+    differs=(),
+    needs=("torch",),
+    properties=("causal_safe", "per_sequence", "reads_states", "learns"),
+    cost="... multiplications a token",
+)
+
+
+@dataclass(frozen=True)
+class {kind}:
+    """Recipe: hyper-parameters with the defaults of the publication, checked in __post_init__."""
+
+    def build(self, d: int, e: int, *, generator: torch.Generator) -> Gate:
+        """A gate for width d and e experts, put together from the parts of `turnout.nn.gates`."""
+        raise NotImplementedError("{level}.{name}: write build")
+'''
+
+GATE_TEST = '''\
+"""{kind}: one value worked out by hand, and what is particular to it."""
+
+from __future__ import annotations
+
+import pytest
+
+from turnout.{level}.{name} import {kind}
+from turnout.testing.gates import GateCase
+
+CASE = GateCase({kind}())
+
+
+def test_a_value_worked_out_by_hand() -> None:
+    """SAY WHICH EQUATION, and show the arithmetic."""
+    pytest.fail("{level}.{name}: write the hand-worked value")
+'''
+
+#: Levels whose methods are gates.
+GATES = {"experts"}
+
 CLAIM = """\
 # Write the band before the first run, then: turnout claims run {level}.{name}
 method = "{level}.{name}"
@@ -146,9 +221,10 @@ def scaffold(root: Path, level: str, name: str) -> list[Path]:
         "year": str(datetime.datetime.now(datetime.UTC).year),
     }
     claim = root / "claims" / level / name
+    method, test = (GATE, GATE_TEST) if level in GATES else (METHOD, TEST)
     texts = {
-        root / "src" / "turnout" / level / f"{name}.py": METHOD,
-        root / "tests" / "methods" / level / f"test_{name}.py": TEST,
+        root / "src" / "turnout" / level / f"{name}.py": method,
+        root / "tests" / "methods" / level / f"test_{name}.py": test,
         claim / "claim.toml": CLAIM,
         claim / "run.py": RUN,
     }
@@ -171,7 +247,8 @@ def main() -> None:
     arguments = parser.parse_args()
     for path in scaffold(ROOT, arguments.level, arguments.name):
         print(f"wrote {path.relative_to(ROOT)}")
-    print("Next: fill in the card, write fit and predict, then: make contract")
+    wanted = "build" if arguments.level in GATES else "fit and predict"
+    print(f"Next: fill in the card, write {wanted}, then: make contract")
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def choose(names: Sequence[str]) -> dict[str, Recipe]:
     wanted = [part.strip() for name in names for part in name.split(",") if part.strip()]
     chosen = {}
     for name in wanted:
-        entry = catalog.find(name)
+        entry = catalog.find(name, level=_LEVEL)
         if entry.level != _LEVEL:
             rule = f"be of the level {_LEVEL}, which a table of outcomes can judge"
             raise InputError("method", rule, entry.name, "List them with: turnout methods.")

@@ -101,15 +101,22 @@ def methods(level: str | None = None) -> tuple[Entry, ...]:
     return kept
 
 
-def find(name: str) -> Entry:
+def find(name: str, *, level: str | None = None) -> Entry:
     """The method of a catalogue name, of the name without its level, or of an alias.
 
     Upper and lower case, "-" and "_" are the same here.
 
+    Parameters
+    ----------
+    name : str
+    level : str, optional
+        Which level is meant where several have the name; a name of another level alone is found
+        all the same.
+
     Raises
     ------
     InputError
-        Nothing has this name, or several levels do.
+        Nothing has this name, or several levels do and `level` does not tell.
     """
     wanted = _plain(name)
     known: dict[str, list[Entry]] = {}
@@ -119,6 +126,8 @@ def find(name: str) -> Entry:
         for spelling in set(map(_plain, spellings)):
             known.setdefault(spelling, []).append(entry)
     found = known.get(wanted, [])
+    if len(found) > 1 and level is not None:
+        found = [entry for entry in found if entry.level == level] or found
     if len(found) == 1:
         return found[0]
     if found:

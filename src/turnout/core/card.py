@@ -20,6 +20,15 @@ PROPERTIES = {
     "reads_inputs": "the route depends on what the item says",
     "sequential": "asks one destination after another, seeing each answer",
     "online": "learns from outcomes one by one",
+    "causal_safe": "no token's route depends on a later token",
+    "per_sequence": "no route depends on another sequence of the batch",
+    "equivariant": "routes follow their tokens when the tokens are shuffled",
+    "reads_states": "the route is read from the hidden state",
+    "fixed_k": "every token goes to the same number of experts",
+    "room": "no expert takes more than its room",
+    "even": "every expert works on equally many tokens or slots",
+    "biased_choice": "a balance bias moves who is chosen and never what the chosen weigh",
+    "continuous": "a small change of a token never makes a jump in what it gets back",
 }
 
 
@@ -47,7 +56,8 @@ class Card:
     recipe : str
         The class in this file to fit; "" where the entry is an analysis.
     signal : tuple of str
-        What it learns from: "outcomes", "pairs", "answers", "nothing".
+        What it learns from: "outcomes", "pairs", "answers", "gradient" (of the loss of the model
+        it is in), "load" (what its experts received), "counts", "nothing".
     covers : tuple of str
         Equations, algorithms or sections built.
     differs : tuple of str

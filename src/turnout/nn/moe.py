@@ -78,6 +78,8 @@ def combine(x: torch.Tensor, decision: Decision | Slots, experts: Experts) -> to
     if isinstance(decision, Decision):
         return experts.forward(x, decision.experts, decision.weights)
     b, n, e, s = decision.dispatch.shape
+    if decision.mask is not None:  # a masked row may hold anything, and 0 times NaN is NaN
+        x = x.masked_fill(~decision.mask.unsqueeze(1), 0.0)
     rows = x.reshape(b, n, -1)
     slots = torch.einsum("bnes,bnd->ebsd", decision.dispatch.to(x.dtype), rows)
     made = torch.stack(

@@ -55,14 +55,32 @@ def test_masked_tokens_go_nowhere() -> None:
 
 
 def test_capacity_by_position_by_hand() -> None:
-    """One place an expert: first slots of all tokens come before second slots.
-
-    Slot 0 sends tokens to 0, 1, 2; slot 1 finds 2 and 0 full.
-    """
+    """One place an expert: token 0 takes 0 and 2, token 1 takes 1, token 2 finds both full."""
     limited = _decision().limited(1).check()
-    assert limited.experts.tolist() == [[0, 3], [1, 3], [2, 3]]
+    assert limited.experts.tolist() == [[0, 2], [1, 3], [3, 3]]
     assert limited.dropped is not None
-    assert limited.dropped.tolist() == [[False, True], [False, False], [False, True]]
+    assert limited.dropped.tolist() == [[False, False], [False, False], [True, True]]
+
+
+def test_capacity_by_choice_by_hand() -> None:
+    """First choices of all tokens come first: 0, 1, 2; the second choices find 2 and 0 full."""
+    limited = _decision().limited(1, policy="choice").check()
+    assert limited.experts.tolist() == [[0, 3], [1, 3], [2, 3]]
+
+
+def test_by_position_no_later_token_displaces_an_earlier() -> None:
+    """Another last token changes nothing before it; by choice and by weight it can."""
+    weights = torch.tensor([[0.6, 0.4], [0.6, 0.4], [0.9, 0.1]])
+    last = ([0, 1], [1, 2])
+    kept: dict[str, list[list[list[int]]]] = {"position": [], "choice": [], "weight": []}
+    for policy, found in kept.items():
+        for choice in last:
+            experts = torch.tensor([[1, 0], [2, 0], choice])
+            decision = Decision(experts=experts, weights=weights, e=3)
+            found.append(decision.limited(2, policy=policy).experts[:2].tolist())  # type: ignore[arg-type]
+    assert kept["position"][0] == kept["position"][1]
+    assert kept["choice"][0] != kept["choice"][1]
+    assert kept["weight"][0] != kept["weight"][1]
 
 
 def test_capacity_by_weight_by_hand() -> None:
@@ -80,7 +98,7 @@ def test_capacity_is_never_exceeded() -> None:
     scores = torch.rand(50, 6, generator=generator)
     order = scores.argsort(dim=1, descending=True)[:, :3]
     decision = Decision(experts=order, weights=scores.gather(1, order), e=6)
-    for policy in ("position", "weight"):
+    for policy in ("position", "choice", "weight"):
         limited = decision.limited(11, policy=policy)  # type: ignore[arg-type]
         assert torch.equal(limited.load(), decision.load().clamp(max=11))
 

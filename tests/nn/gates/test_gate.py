@@ -136,9 +136,9 @@ def test_a_gate_that_looks_ahead_is_refused_where_tokens_are_predicted() -> None
 
 
 def test_capacity_by_weight_looks_ahead() -> None:
-    """A later token can displace an earlier one by weight, not by position."""
+    """A later token can displace an earlier one by weight or choice, not by position."""
     scorer, _ = linear([[1.0, 0.0]])
-    for policy, safe in (("position", True), ("weight", False)):
+    for policy, safe in (("position", True), ("choice", False), ("weight", False)):
         limit = Capacity(1.0, policy=policy)  # type: ignore[arg-type]
         assert Gate(scorer, TopK(1), Plain(), e=2, limits=[limit]).causal_safe is safe
 

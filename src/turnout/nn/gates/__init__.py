@@ -9,7 +9,7 @@ losses and balancers (`turnout.nn.balance`) and traces read its decisions.
 """
 
 from turnout.nn.gates.context import LogEntry, RouteContext, RouteLog
-from turnout.nn.gates.decision import Decision, DropPolicy, Slots
+from turnout.nn.gates.decision import Decision, DropPolicy, Slots, check_policy
 from turnout.nn.gates.gate import Gate, GateRecipe, Gating, check_hidden
 from turnout.nn.gates.limits import Capacity
 from turnout.nn.gates.order import top_columns
@@ -80,6 +80,7 @@ __all__ = [
     "Uniform",
     "Weigher",
     "check_hidden",
+    "check_policy",
     "full_precision",
     "room_for",
     "top_columns",

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
 from turnout.core.assignment import Assignment
 from turnout.core.errors import InputError
 
-__all__ = ["Decision", "DropPolicy", "Slots"]
+__all__ = ["Decision", "DropPolicy", "Slots", "check_policy"]
 
-#: Who keeps a place where an expert is full: the earlier token, or the one with more weight.
-DropPolicy = Literal["position", "weight"]
+#: Who keeps a place where an expert is full, see `Decision.limited`.
+DropPolicy = Literal["position", "choice", "weight"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -142,12 +142,14 @@ class Decision:
         ----------
         capacity : int
             Tokens an expert takes, >= 0.
-        policy : {"position", "weight"}
-            Who keeps its place: the first slots in order of slot, then of token (Fedus et al.,
-            "Switch Transformers", 2021, arXiv:2101.03961, section 2.2; Lepikhin et al., "GShard",
-            2020, arXiv:2006.16668, algorithm 1), or those of greatest weight (Riquelme et al.,
-            "Scaling Vision with Sparse Mixture of Experts", 2021, arXiv:2106.05974, section 4).
-            The second looks at the whole batch, so that a later token can displace an earlier.
+        policy : {"position", "choice", "weight"}
+            Who keeps its place. "position": the earlier token; no later one can displace it (Fedus
+            et al., "Switch Transformers", 2021, arXiv:2101.03961, section 2.2). "choice": first
+            choices of all tokens before second ones, the earlier token within each (Lepikhin et
+            al., "GShard", 2020, arXiv:2006.16668, algorithm 1). "weight": the greater weight
+            (Riquelme et al., "Scaling Vision with Sparse Mixture of Experts", 2021,
+            arXiv:2106.05974, section 4). The last two look at later tokens; with one choice a
+            token the first two are the same.
 
         Raises
         ------
@@ -156,14 +158,14 @@ class Decision:
         """
         if capacity < 0:
             raise InputError("capacity", "be >= 0", capacity, "Allow tokens to be routed.")
-        if policy not in ("position", "weight"):
-            raise InputError("policy", "be 'position' or 'weight'", policy, "Choose one.")
-        flat = self.experts.t().reshape(-1)  # all first slots, then all second ones
+        check_policy(policy)
+        flat = self.experts.reshape(-1)
         order = torch.arange(len(flat), device=flat.device)
-        if policy == "weight":
-            order = torch.argsort(
-                self.weights.detach().t().reshape(-1), stable=True, descending=True
-            )
+        if policy == "choice":
+            order = order.reshape(self.t, self.k).t().reshape(-1)
+        elif policy == "weight":
+            weight = self.weights.detach().reshape(-1)
+            order = torch.argsort(weight, stable=True, descending=True)
         grouped = order[torch.argsort(flat[order], stable=True)]
         start = torch.zeros(self.e + 2, dtype=torch.int64, device=flat.device)
         counts = torch.zeros(self.e + 1, dtype=torch.int64, device=flat.device)
@@ -171,8 +173,7 @@ class Decision:
         start[1:] = counts.cumsum(0)
         place = torch.empty_like(flat)
         place[grouped] = torch.arange(len(flat), device=flat.device) - start[flat[grouped]]
-        drop = (place >= capacity).reshape(self.k, self.t).t()
-        return self.without(drop)
+        return self.without((place >= capacity).reshape(self.t, self.k))
 
     @classmethod
     def from_pairs(
@@ -288,3 +289,16 @@ class Slots:
         """Slots each expert works on, int64 (e,): the same for all."""
         b, _, e, s = self.dispatch.shape
         return torch.full((e,), b * s, dtype=torch.int64, device=self.dispatch.device)
+
+
+def check_policy(policy: str) -> None:
+    """Refuse a word that is no `DropPolicy`.
+
+    Raises
+    ------
+    InputError
+        There is no such policy.
+    """
+    if policy not in get_args(DropPolicy):
+        rule = f"be one of {', '.join(get_args(DropPolicy))}"
+        raise InputError("policy", rule, policy, "Choose one.")

@@ -137,6 +137,7 @@ class Gate(nn.Module):
             e=self.e,
             logits=scores.logits,
             scores=scores.value,
+            state=scores.state,
         )
         if context.mask is not None:
             decision = decision.masked(context.mask)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from turnout.core import _check
-from turnout.core.errors import InputError
 from turnout.nn.gates.context import RouteContext
-from turnout.nn.gates.decision import Decision, DropPolicy
+from turnout.nn.gates.decision import Decision, DropPolicy, check_policy
 from turnout.nn.gates.parts import Limit
 from turnout.nn.gates.selectors import room_for
 
@@ -17,13 +16,13 @@ class Capacity(Limit):
 
     Fedus et al., "Switch Transformers", 2021, arXiv:2101.03961, eq. 3, where k is 1. Masked
     tokens take no room and do not count in t. Which tokens fit depends on who else is in the batch;
-    by position no token is displaced by a later one.
+    only by position is no token displaced by a later one.
 
     Parameters
     ----------
     factor : float
         > 0; 1 is just enough room for an even load.
-    policy : {"position", "weight"}
+    policy : {"position", "choice", "weight"}
         Who keeps its place, see `Decision.limited`.
     least : int
         Room there always is, >= 0.
@@ -35,8 +34,7 @@ class Capacity(Limit):
         super().__init__()
         self.factor = _check.number("factor", factor, low=0.0)
         self.least = _check.integer("least", least, low=0)
-        if policy not in ("position", "weight"):
-            raise InputError("policy", "be 'position' or 'weight'", policy, "Choose one.")
+        check_policy(policy)
         self.policy: DropPolicy = policy
         self.causal_safe = policy == "position"
 

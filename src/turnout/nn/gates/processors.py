@@ -70,7 +70,7 @@ class LearnedNoise(Processor):
         self.weight = nn.Parameter(torch.zeros(_check.integer("columns", columns, low=1), d))
 
     def forward(self, scores: Scores, x: torch.Tensor, context: RouteContext) -> Scores:
-        """The scores with noise added; unchanged in evaluation.
+        """The scores with noise added, its size (t, e') in `state["noise"]`; evaluation: unchanged.
 
         Raises
         ------
@@ -83,7 +83,8 @@ class LearnedNoise(Processor):
         with full_precision(x):
             size = functional.softplus(functional.linear(x.float(), self.weight.float()))
         noise = torch.randn(size.shape, generator=generator, device=generator.device)
-        return _both(scores, scores.value + noise.to(size.device) * size)
+        moved = _both(scores, scores.value + noise.to(size.device) * size)
+        return replace(moved, state={**scores.state, "noise": size})
 
 
 class Bias(Processor):

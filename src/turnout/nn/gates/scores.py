@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 
@@ -29,12 +30,15 @@ class Scores:
         What the selector reads; -inf = may not be chosen.
     e : int
         Experts; columns e ... e' - 1 are null experts, which do nothing and cost nothing.
+    state : mapping of str to tensor
+        What a part leaves for whoever reads the decision, such as the size of its noise.
     """
 
     logits: torch.Tensor
     value: torch.Tensor
     choice: torch.Tensor
     e: int
+    state: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     @classmethod
     def raw(cls, logits: torch.Tensor, e: int) -> Scores:
