@@ -281,19 +281,19 @@ def test_masked_tokens_change_nothing(name: str) -> None:
     """Padding that holds NaN leaves value and gradient as without it, also if it has experts."""
     real = _random(10, 6, 2, seed=5)
     assert real.logits is not None
-    junk = torch.full((4, 6), torch.nan)
+    junk = torch.full((4, 6), torch.nan, requires_grad=True)
     mask = torch.tensor([True] * 10 + [False] * 4)
 
     def padded(logits: torch.Tensor, rows: torch.Tensor) -> Decision:
-        scores = logits.softmax(dim=1)
         extra = junk if len(rows) > 10 else junk[:0]
         full = torch.cat([logits, extra])
+        scores = full.softmax(dim=1)
         return Decision(
             experts=real.experts[rows],
-            weights=torch.cat([scores.gather(1, real.experts), extra[:, :2]]),
+            weights=scores.gather(1, real.experts[rows]),
             e=6,
             logits=full,
-            scores=torch.cat([scores, extra]),
+            scores=scores,
             mask=mask[: len(rows)],
         )
 
@@ -307,6 +307,9 @@ def test_masked_tokens_change_nothing(name: str) -> None:
     assert torch.isfinite(results[0][0])
     assert torch.allclose(results[0][1], results[1][1], atol=1e-6)  # type: ignore[arg-type]
     assert float(results[0][1].abs().sum()) > 0  # type: ignore[union-attr]
+    if name not in ("importance", "l1", "l1 balanced"):  # there the gate's own softmax is between
+        assert junk.grad is not None
+        assert not junk.grad.any()
 
 
 @pytest.mark.parametrize("name", ALL)
