@@ -67,6 +67,8 @@ class MoeLayer(nn.Module):
         decision: Decision | Slots = self.gate(flat, context)
         if context.log is not None:
             context.log.add(decision, context)
+        if isinstance(decision, Decision):
+            context.state.update(decision.state)  # for the next layer
         answer = combine(flat, decision, self.experts)
         if self.shared is not None:
             answer = answer + self.shared(flat)

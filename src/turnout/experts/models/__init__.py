@@ -1,0 +1,1 @@
+"""Routers of transformers models: found, swapped for gates, recorded, replayed, saved, balanced."""
