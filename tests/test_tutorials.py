@@ -1,0 +1,51 @@
+"""Every tutorial is run, block by block, in the order in which a reader meets them."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+TUTORIALS = sorted((ROOT / "docs").glob("tutorial-*.md"))
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    text = page.read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Whatever number of threads a page asks for is taken back after it."""
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("page", TUTORIALS, ids=lambda page: page.stem)
+def test_a_tutorial_runs(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> None:
+    """Its Python blocks run one after the other, and then its `turnout` commands."""
+    pytest.importorskip("transformers")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"__name__": "tutorial"}
+    for number, block in enumerate(blocks(page, "python")):
+        exec(compile(block, f"{page.name}, block {number}", "exec"), names)
+    for line in "".join(blocks(page, "console")).splitlines():
+        words = shlex.split(line)
+        if words[:1] == ["turnout"]:
+            done = subprocess.run(
+                [sys.executable, "-m", *words], capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, done.stderr
