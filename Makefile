@@ -11,7 +11,7 @@ TURNOUT_DATA ?= $(abspath $(wildcard ../shared/data))
 export TURNOUT_DATA
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test check format contract bare docs claims wheel new clean
+.PHONY: help demo setup test check format contract bare interpret docs claims wheel new clean
 
 help: ## show this list
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -60,6 +60,11 @@ bare: ## prove that a core-only install works: no torch, contract included
 	cd /tmp && $(CURDIR)/.venv-bare/bin/python $(CURDIR)/tools/bare.py
 	.venv-bare/bin/python -m pytest -q -p no:cacheprovider tests/test_contract.py $(ARGS)
 
+interpret: ## the Triton kernels through Triton's interpreter, in an environment of their own
+	@test -d .venv-triton || $(PYTHON) -m venv .venv-triton
+	@.venv-triton/bin/python -m pip install --quiet --disable-pip-version-check 'torch==2.13.0' 'triton==3.6.0' 'numpy<2.4' safetensors pytest pytest-timeout hypothesis
+	TRITON_INTERPRET=1 PYTHONPATH=src .venv-triton/bin/python -m pytest -q -p no:cacheprovider tests/nn/dispatch/test_triton.py tests/nn/dispatch/test_cuda.py $(ARGS)
+
 docs: setup ## the documentation site, built strictly, into site/
 	$(BIN)/python tools/docs.py
 	$(BIN)/mkdocs build --strict --quiet
@@ -79,4 +84,4 @@ new: setup ## scaffold a method: make new ARGS="llms my_method"
 	@$(BIN)/python tools/new.py $(ARGS)
 
 clean: ## remove what was built, the environments included
-	rm -rf .venv .venv-bare .venv-peers site dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-bare .venv-peers .venv-triton site dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -66,7 +66,7 @@ def test_make_targets_exist(line: str) -> None:
 def test_turnout_commands_run(folder: Path) -> None:
     """bench, fit and serve do what the README says on a reader's own logs, in that order."""
     lines = [line for line in commands() if line.startswith("turnout")]
-    assert [shlex.split(line)[1] for line in lines] == ["bench", "fit", "serve"]
+    assert [shlex.split(line)[1] for line in lines] == ["bench", "fit", "serve", "trace"]
     for line in lines[:2]:
         done = subprocess.run(turnout(line), cwd=folder, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
@@ -98,11 +98,15 @@ def test_turnout_commands_run(folder: Path) -> None:
 
 
 def test_python_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The Python of the README runs on the same logs, as it stands."""
+    """The Python of the README runs on the same logs, as it stands, and then its trace is drawn."""
     monkeypatch.chdir(folder)
     for block in blocks("python"):
         exec(compile(block, "README.md", "exec"), {})
     assert (folder / "router.turnout").is_file()
+    (line,) = (line for line in commands() if line.startswith("turnout trace"))
+    done = subprocess.run(turnout(line), cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert list(folder.rglob("*.html"))
 
 
 def test_links_lead_somewhere() -> None:
