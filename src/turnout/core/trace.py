@@ -195,6 +195,17 @@ class Trace:
         shares: Float = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
         return shares
 
+    def real(self) -> Trace:
+        """The trace without its masked tokens; the requests keep their order."""
+        if self.mask is None:
+            return self
+        if bool(self.mask.all()):
+            return replace(self, mask=None)
+        offsets = self.requests
+        if offsets is not None:
+            offsets = np.concatenate(([0], np.cumsum(self.mask)))[offsets]
+        return self._at(np.flatnonzero(self.mask), requests=offsets, mask=None)
+
     def select(
         self, *, layers: Sequence[int] | None = None, requests: Sequence[int] | None = None
     ) -> Trace:
@@ -243,13 +254,15 @@ class Trace:
         offsets = np.concatenate(([0], np.cumsum(ends - starts)))
         # Token i of the result stands at i minus its new request's start plus the old start.
         at = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], ends - starts)
-        cut = ("experts", "weights", *_TOKEN_FIELDS, "mask", "dropped")
-        arrays = {name: getattr(self, name) for name in cut}
-        changes: dict[str, Any] = {
-            name: None if array is None else array[at] for name, array in arrays.items()
-        }
+        return self._at(at, requests=offsets)
+
+    def _at(self, at: Int, **changes: Any) -> Trace:
+        """The tokens at some places; `changes` holds what does not follow from them."""
+        for name in ("experts", "weights", *_TOKEN_FIELDS, "mask", "dropped"):
+            array = getattr(self, name)
+            changes.setdefault(name, None if array is None else array[at])
         tags = {name: tag[at] for name, tag in self.tags.items()}
-        return replace(self, requests=offsets, tags=tags, **changes)
+        return replace(self, tags=tags, **changes)
 
     @classmethod
     def concatenate(cls, traces: Sequence[Trace]) -> Trace:
@@ -309,7 +322,7 @@ class Trace:
             layers=first.layers,
             tags={tag: _joined([trace.tags.get(tag) for trace in parts], parts) for tag in tags},
             tag_names=names,
-            meta=dict(shared),
+            meta={key: value for key, value in first.meta.items() if (key, value) in shared},
             **merged,
         )
 
