@@ -9,7 +9,7 @@ from pathlib import Path
 __all__ = ["api_pages", "as_markdown", "class_docstring"]
 
 #: Packages with a page each, in the order of the index.
-PACKAGES = ("core", "parts", "bench", "testing", "catalog", "lab", "serve")
+PACKAGES = ("core", "parts", "nn", "experts", "bench", "testing", "catalog", "lab", "serve")
 
 _SECTION = re.compile(r"^(\w[\w ]*)\n-{3,}\n", re.MULTILINE)
 _ENTRY = re.compile(r"^(\*{0,2}[\w.]+(?:, \*{0,2}[\w.]+)*)(?: : (.+))?$")
