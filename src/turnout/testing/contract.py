@@ -13,7 +13,7 @@ it is strict: once the check passes, the exemption itself is an error.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from turnout.core import Card, InputError, Recipe, TurnoutError
@@ -21,7 +21,17 @@ from turnout.testing.case import Case
 from turnout.testing.checks import everybody, learning, online, routing, sequential
 from turnout.testing.subject import ContractError, NotApplicable, Subject, card_of
 
-__all__ = ["CHECKS", "Check", "Report", "Result", "check", "checks_for", "known", "run_check"]
+__all__ = [
+    "CHECKS",
+    "Check",
+    "Report",
+    "Result",
+    "check",
+    "checks_for",
+    "known",
+    "refuse_unknown",
+    "run_check",
+]
 
 
 @dataclass(frozen=True)
@@ -138,6 +148,21 @@ class Report:
         """The checks that failed."""
         return tuple(result for result in self.results if result.status == "failed")
 
+    def settled(self, recipe: object) -> Report:
+        """Itself, where no check failed.
+
+        Raises
+        ------
+        ContractError
+            Lists every check that failed.
+        """
+        if not self.failures:
+            return self
+        lines = [f"  {result.check}: {result.message}" for result in self.failures]
+        kind, count = type(recipe).__name__, len(self.failures)
+        heading = f"{self.method} ({kind}) breaks {count} of the contract:"
+        raise ContractError("\n".join([heading, *lines]))
+
     def __str__(self) -> str:
         lines = [f"{self.method}: {len(self.results)} checks in {self.seconds:.2f} s"]
         lines += [
@@ -178,13 +203,8 @@ def check(subject: Recipe | Case, *, card: Card | None = None) -> Report:
     card = card_of(case.recipe) if card is None else card
     known(case)
     shared = Subject(case, card)
-    report = Report(card.name, tuple(run_check(shared, item) for item in checks_for(card)))
-    if report.failures:
-        count = len(report.failures)
-        lines = [f"  {result.check}: {result.message}" for result in report.failures]
-        heading = f"{card.name} ({type(case.recipe).__name__}) breaks {count} of the contract:"
-        raise ContractError("\n".join([heading, *lines]))
-    return report
+    results = tuple(run_check(shared, item) for item in checks_for(card))
+    return Report(card.name, results).settled(case.recipe)
 
 
 def run_check(subject: Subject, item: Check) -> Result:
@@ -212,7 +232,18 @@ def run_check(subject: Subject, item: Check) -> Result:
 
 def known(case: Case) -> None:
     """Refuse an exemption from a check that does not exist."""
-    names = [item.name for item in CHECKS]
-    for name in case.xfail:
+    refuse_unknown(case.xfail, CHECKS)
+
+
+def refuse_unknown(exempt: Iterable[str], checks: Iterable[Check]) -> None:
+    """Refuse exemptions from checks that are not among these.
+
+    Raises
+    ------
+    InputError
+        Names the first.
+    """
+    names = [item.name for item in checks]
+    for name in exempt:
         if name not in names:
             raise InputError("case.xfail", f"name a check: {', '.join(names)}", name, "Rename it.")

@@ -11,14 +11,14 @@ from typing import Any, cast
 
 import torch
 
-from turnout.core import Card, InputError
+from turnout.core import Card
 from turnout.nn.gates import GateRecipe
-from turnout.testing.contract import Check, Report, Result
+from turnout.testing.contract import Check, Report, Result, refuse_unknown
 from turnout.testing.contract import run_check as _run_check
 from turnout.testing.gates.case import GateCase
 from turnout.testing.gates.checks import decisions, layers, learning, masking, promises, state
 from turnout.testing.gates.subject import GateSubject
-from turnout.testing.subject import ContractError, card_of
+from turnout.testing.subject import card_of
 
 __all__ = ["CHECKS", "check", "checks_for", "known", "run_check"]
 
@@ -100,13 +100,8 @@ def check(subject: GateRecipe | GateCase, *, card: Card | None = None) -> Report
     card = card_of(case.recipe) if card is None else card
     known(case)
     shared = GateSubject(case, card)
-    report = Report(card.name, tuple(run_check(shared, item) for item in checks_for(card)))
-    if report.failures:
-        count = len(report.failures)
-        lines = [f"  {result.check}: {result.message}" for result in report.failures]
-        heading = f"{card.name} ({type(case.recipe).__name__}) breaks {count} of the contract:"
-        raise ContractError("\n".join([heading, *lines]))
-    return report
+    results = tuple(run_check(shared, item) for item in checks_for(card))
+    return Report(card.name, results).settled(case.recipe)
 
 
 def run_check(subject: GateSubject, item: Check) -> Result:
@@ -124,7 +119,4 @@ def run_check(subject: GateSubject, item: Check) -> Result:
 
 def known(case: GateCase) -> None:
     """Refuse an exemption from a check that does not exist."""
-    names = [item.name for item in CHECKS]
-    for name in case.xfail:
-        if name not in names:
-            raise InputError("case.xfail", f"name a check: {', '.join(names)}", name, "Rename it.")
+    refuse_unknown(case.xfail, CHECKS)
