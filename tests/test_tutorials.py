@@ -41,7 +41,8 @@ def test_a_tutorial_runs(
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"__name__": "tutorial"}
     for number, block in enumerate(blocks(page, "python")):
-        exec(compile(block, f"{page.name}, block {number}", "exec"), names)
+        where = f"{page.name}, block {number}"
+        exec(compile(block, where, "exec", dont_inherit=True), names)
     for line in "".join(blocks(page, "console")).splitlines():
         words = shlex.split(line)
         if words[:1] == ["turnout"]:
@@ -49,3 +50,16 @@ def test_a_tutorial_runs(
                 [sys.executable, "-m", *words], capture_output=True, text=True, check=False
             )
             assert done.returncode == 0, done.stderr
+
+
+def test_the_gate_of_the_guide_keeps_its_contract() -> None:
+    """The gate that "Your own method" shows passes the checks its card implies."""
+    pytest.importorskip("torch")
+    _, _, section = (
+        (ROOT / "docs" / "own-method.md").read_text(encoding="utf-8").partition("## A gate")
+    )
+    names: dict[str, Any] = {"__name__": "guide"}
+    found = re.findall(r"^```python\n(.*?)^```", section, flags=re.DOTALL | re.MULTILINE)
+    assert len(found) == 2
+    for block in found:
+        exec(compile(block, "own-method.md", "exec", dont_inherit=True), names)

@@ -32,12 +32,13 @@ def promises_agree(subject: GateSubject) -> None:
         raise ContractError("a gate must have e, causal_safe, batch_coupled, needs and forward")
     if gate.e != subject.case.e:
         raise ContractError(f"gate.e must be {subject.case.e}; got {gate.e}")
-    for name, says, claims in (
-        ("causal_safe", gate.causal_safe, subject.claims("causal_safe")),
-        ("batch_coupled", gate.batch_coupled, not subject.claims("per_sequence")),
+    for name, says, claim, implied in (
+        ("causal_safe", gate.causal_safe, "causal_safe", gate.causal_safe),
+        ("batch_coupled", gate.batch_coupled, "per_sequence", not gate.batch_coupled),
     ):
-        if says != claims:
-            raise ContractError(f"gate.{name} is {says}, but the card claims otherwise")
+        if subject.claims(claim) != implied:
+            must = "must" if implied else "must not"
+            raise ContractError(f"gate.{name} is {says}, so the card {must} claim {claim!r}")
     for need in gate.needs:
         bare = replace(subject.context(subject.batch(4)), tokens=None)
         if not bare.has(need):
