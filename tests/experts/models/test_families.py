@@ -16,6 +16,7 @@ import transformers
 from torch import nn
 
 from turnout.experts import Identity, Site, load, record, replay, save, sites, swap
+from turnout.nn.dispatch.register import NAME, register
 from turnout.nn.gates import (
     CosineScorer,
     Decision,
@@ -69,10 +70,8 @@ def implementations(model: Any) -> list[str]:
     experts = [site.experts for site in sites(model)]
     if not all(hasattr(one, "_is_expert_parallel") for one in experts):
         return ["eager"]
-    from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
-
-    ours = ["turnout"] if "turnout" in ALL_EXPERTS_FUNCTIONS else []
-    return ["eager", "batched_mm", "grouped_mm", *ours]
+    register()
+    return ["eager", "batched_mm", "grouped_mm", NAME]
 
 
 def set_implementation(model: Any, name: str) -> None:

@@ -1,22 +1,13 @@
-"""Dispatch: rows to experts and back, fast."""
+"""Dispatch: sends rows to experts, and what they make of them back, fast.
+
+`run` is the whole of it; `Bank` is how it reads experts. Paths differ in speed alone: each equals
+`turnout.nn.dispatch.naive` in value and gradient. `turnout.nn.dispatch.choose` says which is taken
+when, `turnout.nn.dispatch.register` puts this into models of transformers.
+"""
 
 from __future__ import annotations
 
-import torch
-
-from turnout.nn.dispatch import naive
 from turnout.nn.dispatch.bank import Bank
+from turnout.nn.dispatch.choose import BACKENDS, run
 
-__all__ = ["Bank", "run"]
-
-
-def run(
-    x: torch.Tensor,
-    ids: torch.Tensor,
-    weights: torch.Tensor,
-    bank: Bank,
-    *,
-    backend: str = "auto",
-) -> torch.Tensor:
-    """Weighted sum (t, d_out) over the chosen experts (t, k); see `turnout.nn.dispatch.naive`."""
-    return naive.run(x, ids, weights, bank)
+__all__ = ["BACKENDS", "Bank", "run"]

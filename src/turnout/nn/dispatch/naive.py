@@ -10,7 +10,7 @@ __all__ = ["run"]
 
 
 def run(x: torch.Tensor, ids: torch.Tensor, weights: torch.Tensor, bank: Bank) -> torch.Tensor:
-    """Weighted sum over the chosen experts, accumulated in float32 (float64 for float64 rows).
+    """Weighted sum over the chosen experts, in float32 throughout (float64 for float64 rows).
 
     Parameters
     ----------
@@ -23,22 +23,22 @@ def run(x: torch.Tensor, ids: torch.Tensor, weights: torch.Tensor, bank: Bank) -
     Returns
     -------
     tensor (t, d_out)
-        In the dtype of x.
+        In the dtype of x. Experts without rows take part with none, so that every gradient exists.
     """
     exact = torch.promote_types(x.dtype, torch.float32)
     total = torch.zeros((len(x), bank.d_out), dtype=exact, device=x.device)
-    for j in range(bank.e):
+    rows, scale = x.to(exact), weights.to(exact)
+    # unbind, because the gradient of an index is as large as all experts together
+    matrices = zip(bank.first.unbind(), bank.down.unbind(), strict=True)
+    for j, (first, down) in enumerate(matrices):
         token, slot = (ids == j).nonzero(as_tuple=True)
-        if not len(token):
-            continue
-        first, down = bank.first[j], bank.down[j]
         if not bank.transposed:
             first, down = first.t(), down.t()
-        z = x[token] @ first
+        z = rows[token] @ first.to(exact)
         if bank.up_bias is not None:
-            z = z + bank.up_bias[j]
-        made = bank.gate(z) @ down
+            z = z + bank.up_bias[j].to(exact)
+        made = bank.gate(z) @ down.to(exact)
         if bank.down_bias is not None:
-            made = made + bank.down_bias[j]
-        total = total.index_add(0, token, made.to(exact) * weights[token, slot].to(exact)[:, None])
+            made = made + bank.down_bias[j].to(exact)
+        total = total.index_add(0, token, made * scale[token, slot][:, None])
     return total.to(x.dtype)
