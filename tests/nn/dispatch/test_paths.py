@@ -371,6 +371,10 @@ def test_the_choice_is_a_table(problem: Make) -> None:
     )
     assert case.rows == 4
     assert [rule.backend for rule in choose.RULES if rule.when(case)] == ["sorted"]
+    halves = replace(case, dtype=torch.bfloat16, halves=True, native=True)
+    for t, learn, wanted in ((2, False, "native"), (8, False, "grouped"), (8, True, "native")):
+        many = replace(halves, t=t, learn=learn)
+        assert next(rule.backend for rule in choose.RULES if rule.when(many)) == wanted
     assert all(rule.why for rule in choose.RULES)
 
 

@@ -152,9 +152,9 @@ def _stacked(experts: Any) -> bool:
 
 def _interface() -> Any:
     if importlib.util.find_spec("transformers") is None:
-        raise MissingExtraError("transformers", "text")
+        raise MissingExtraError("transformers", "experts")
     try:
         from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
     except ImportError:
-        raise MissingExtraError("transformers>=5", "text") from None
+        raise MissingExtraError("transformers>=5", "experts") from None
     return ALL_EXPERTS_FUNCTIONS
