@@ -89,6 +89,10 @@ def test_every_number_of_rows(problem: Make, rows: int) -> None:
     wide = half.cast(torch.float32)
     answer = run(half.x.float(), half.ids, half.weights.float(), half.bank, backend="native")
     torch.testing.assert_close(answer, wide.answer("naive"), rtol=1e-5, atol=1e-5)
+    dy = torch.linspace(-1, 1, answer.numel()).view(answer.shape).bfloat16()
+    wanted = wide.learning().gradients("naive", dy.float())
+    for name, found in half.learning().gradients("native", dy).items():
+        torch.testing.assert_close(found.float(), wanted[name], rtol=0.01, atol=0.01)
 
 
 @built

@@ -96,12 +96,6 @@ RULES = (
         "16 rows 141 beside 275 on one thread, but 84 beside 54 on eight",
     ),
     Rule(
-        "sorted",
-        lambda case: case.device == "cpu" and case.learn and case.rows >= 2048,
-        "trained in float32 at 4096 rows an expert, 6.7 s beside 7.6: torch's products of long "
-        "columns are the better ones for the matrices' gradient; at 1024 rows, 1.7 beside 1.3",
-    ),
-    Rule(
         "native",
         lambda case: case.device == "cpu" and case.native,
         "fastest or within the noise of it in every other cell measured, forward and training",

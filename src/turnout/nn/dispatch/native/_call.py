@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from turnout.core.errors import InputError
-from turnout.nn.dispatch import _kinds
+from turnout.nn.dispatch import _kinds, _memory
 from turnout.nn.dispatch.bank import Bank
 from turnout.nn.dispatch.native import _build
 
@@ -144,7 +144,8 @@ def forward(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The answer (t, d_out) in float, and the values before the activation if they are kept."""
     y = torch.zeros(x.shape[0], layer.d_out)
-    kept = torch.empty(route.rows * layer.wide if keep else 0)
+    # mapped where it is large: fresh pages of the common size would cost more than the arithmetic
+    kept = _memory.zeros((route.rows * layer.wide if keep else 0,), torch.float32)
     job = _job(x, weights, route, layer)
     job.y = y.data_ptr()
     job.saved = kept.data_ptr() if keep else None

@@ -50,20 +50,25 @@ inline void activate_back(i64 act, const float* gate, const float* up, i64 n, co
 template <class W>
 class Backward {
  public:
-  Backward(const Job& job, Arena& arena) : job_(job), all_(groups(job, 0)) {
+  Backward(const Job& job, Arena& arena) : job_(job), all_(groups(job, TALL)) {
     sizes(all_, most_, longest_);
     threads_ = most_threads(job.threads);
     const i64 widest = std::max(job.d, job.f);
-    // a share of columns has a gap behind it: rows a power of two apart share lines of the cache
-    const i64 gaps = PANEL * threads_;
-    const i64 lengths[] = {most_ * job.out,    most_ * job.d,     most_ * job.f,
-                           most_ * job.wide(), most_ * threads_,  longest_ * (widest + gaps),
-                           BLOCK * PANEL * threads_};
-    float** parts[] = {&dy_, &x_, &hidden_, &before_, &sums_, &result_, &rooms_};
+    out_ = job.out + GAP;
+    wide_ = job.wide() + GAP;
+    room_ = aligned(std::max(BLOCK * PANEL, longest_ * TILE));
+    const bool spare = job.half && longest_ >= TALL;
+    const i64 lengths[] = {most_ * out_, most_ * job.d,    most_ * job.f,
+                           most_ * wide_, most_ * threads_, longest_ * (widest + GAP * threads_),
+                           room_ * threads_,
+                           spare ? job.wide() * job.d : 0,
+                           spare ? job.out * job.f : 0};
+    float** parts[] = {&dy_, &x_, &hidden_, &before_, &sums_, &result_, &rooms_,
+                       &up_, &down_};
     i64 all = 0;
     for (i64 length : lengths) all += aligned(length);
     float* at = arena.take(all);
-    for (int i = 0; i < 7; ++i) {
+    for (int i = 0; i < 9; ++i) {
       *parts[i] = at;
       at += aligned(lengths[i]);
     }
@@ -88,15 +93,15 @@ class Backward {
  private:
   const Job& job_;
   std::vector<Group> all_;
-  i64 most_, longest_, threads_;
-  float *dy_, *x_, *hidden_, *before_, *sums_, *result_, *rooms_;
+  i64 most_, longest_, threads_, out_, wide_, room_;
+  float *dy_, *x_, *hidden_, *before_, *sums_, *result_, *rooms_, *up_, *down_;
 
   // Gradients of the rows in panels; inputs as (d / 16, rows, 16).
   void bring(const Group& group, i64 id, i64 threads) {
     i64 from, to;
     share(job_.out, PANEL, id, threads, from, to);
     for (const Item& item : group)
-      gather(job_, item, job_.dy, job_.out, from, to, dy_ + item.here * job_.out);
+      gather(job_, item, job_.dy, job_.out, from, to, dy_ + item.here * out_, out_);
     if (!job_.dup) return;
     share(job_.d, PANEL, id, threads, from, to);
     for (const Item& item : group) {
@@ -118,11 +123,11 @@ class Backward {
     std::fill(sums, sums + padded(item.rows), 0.0f);
     if (from == to) return;
     const W* w = static_cast<const W*>(job_.down) + item.expert * job_.out * f;
-    float* result = result_ + (from + PANEL * id) * longest_;
-    const i64 n = to - from, ldr = n + PANEL;
-    product_nn(dy_ + item.here * job_.out, item.rows, job_.out, w + from, f, n, result, ldr,
-               rooms_ + id * BLOCK * PANEL);
-    float *h = hidden_ + item.here * f, *dpre = before_ + item.here * wide;
+    float* result = result_ + (from + GAP * id) * longest_;
+    const i64 n = to - from, ldr = n + GAP;
+    product_nn(dy_ + item.here * out_, out_, item.rows, job_.out, w + from, f, n, result, ldr,
+               rooms_ + id * room_);
+    float *h = hidden_ + item.here * f, *dpre = before_ + item.here * wide_;
     const float* pre = job_.saved + item.saved * wide;
     for (i64 row = 0; row < item.rows; row += PANEL) {
       const i64 left = item.rows - row, columns = width(item.rows, left);
@@ -137,11 +142,11 @@ class Backward {
         const float* rows[PANEL];
         for (i64 m = 0; m < here; ++m) rows[m] = result + (row + m) * ldr + (j - from);
         to_panel(rows, here, columns, 0, PANEL, block);
-        const i64 at = row * wide + j * columns;
-        const float* gate = pre + at;
+        const float* gate = pre + row * wide + j * columns;
         const float* up = job_.gated ? gate + f * columns : nullptr;
-        activate_back(job_.act, gate, up, PANEL * columns, weights, block, dpre + at,
-                      dpre + at + f * columns, lanes);
+        float* dgate = dpre + row * wide_ + j * columns;
+        activate_back(job_.act, gate, up, PANEL * columns, weights, block, dgate,
+                      dgate + f * columns, lanes);
         from_panel(block, columns, here, h + j * item.rows + row * PANEL);
       }
       for (i64 m = 0; m < PANEL; ++m) sums[row + m % columns] += lanes[m];
@@ -167,51 +172,61 @@ class Backward {
 
   void rest(const Item& item, i64 id, i64 threads) {
     const i64 d = job_.d, out = job_.out, wide = job_.wide();
-    const float *dy = dy_ + item.here * out, *dpre = before_ + item.here * wide;
+    const float *dy = dy_ + item.here * out_, *dpre = before_ + item.here * wide_;
+    float* room = rooms_ + id * room_;
     i64 from, to;
     if (job_.ddown) {
       share(out, TILE, id, threads, from, to);
-      weighted_down(item, dy, from, to);
+      W* w = static_cast<W*>(job_.ddown) + item.expert * out * job_.f;
+      outer(item, dy, out_, from, to, hidden_ + item.here * job_.f, job_.f, w, down_, room);
     }
     if (job_.dup) {
       share(wide, TILE, id, threads, from, to);
       W* w = static_cast<W*>(job_.dup) + item.expert * wide * d;
-      product_tn(dpre, wide, from, to, item.rows, x_ + item.here * d, d, w);
+      outer(item, dpre, wide_, from, to, x_ + item.here * d, d, w, up_, room);
     }
     if (job_.dup_bias) {
       share(wide, PANEL, id, threads, from, to);
-      add_rows(item, dpre, wide, from, to, nullptr, job_.dup_bias + item.expert * wide);
+      add_rows(item, dpre, wide_, from, to, nullptr, job_.dup_bias + item.expert * wide);
     }
     if (job_.ddown_bias) {
       share(out, PANEL, id, threads, from, to);
-      add_rows(item, dy, out, from, to, job_.weights, job_.ddown_bias + item.expert * out);
+      add_rows(item, dy, out_, from, to, job_.weights, job_.ddown_bias + item.expert * out);
     }
     if (!job_.dx) return;
     share(d, PANEL, id, threads, from, to);
     if (from == to) return;
     const W* w = static_cast<const W*>(job_.up) + item.expert * wide * d;
-    float* result = result_ + (from + PANEL * id) * longest_;
-    const i64 n = to - from, ldr = n + PANEL;
-    product_nn(dpre, item.rows, wide, w + from, d, n, result, ldr, rooms_ + id * BLOCK * PANEL);
+    float* result = result_ + (from + GAP * id) * longest_;
+    const i64 n = to - from, ldr = n + GAP;
+    product_nn(dpre, wide_, item.rows, wide, w + from, d, n, result, ldr, room);
     for (i64 m = 0; m < item.rows; ++m) {
       float* dx = job_.dx + job_.order[item.first + m] / job_.k * d + from;
       for (i64 i = 0; i < n; ++i) dx[i] += result[m * ldr + i];
     }
   }
 
-  void weighted_down(const Item& item, const float* dy, i64 from, i64 to) {
-    W* w = static_cast<W*>(job_.ddown) + item.expert * job_.out * job_.f;
-    product_tn(dy, job_.out, from, to, item.rows, hidden_ + item.here * job_.f, job_.f, w);
+  // Rows `from` to `to` of a matrix's gradient. It is written once where an expert's rows are one
+  // piece; halves of several pieces are summed as floats first.
+  void outer(const Item& item, const float* a, i64 pitch, i64 from, i64 to, const float* x, i64 D,
+             W* w, float* spare, float* room) {
+    const bool more = item.first > job_.offsets[item.expert];
+    const bool last = item.first + item.rows == job_.offsets[item.expert + 1];
+    if (sizeof(W) == sizeof(float) || (last && !more))
+      return product_tn(a, pitch, from, to, item.rows, x, D, w, more, room);
+    product_tn(a, pitch, from, to, item.rows, x, D, spare, more, room);
+    if (last)
+      for (i64 i = from * D; i < to * D; i += LANES) store(w + i, load(spare + i));
   }
 
-  // bias[n] = sum over rows of panels (N, width), each times its weight.
-  void add_rows(const Item& item, const float* panels, i64 N, i64 from, i64 to,
+  // bias[n] += sum over rows of panels, each times its weight.
+  void add_rows(const Item& item, const float* panels, i64 pitch, i64 from, i64 to,
                 const float* weights, float* bias) {
     for (i64 row = 0; row < item.rows; row += PANEL) {
       const i64 left = item.rows - row, columns = width(item.rows, left);
       for (i64 n = from; n < to; ++n)
         for (i64 m = 0; m < std::min(left, columns); ++m) {
-          const float v = panels[row * N + n * columns + m];
+          const float v = panels[row * pitch + n * columns + m];
           bias[n] += weights ? v * weights[job_.order[item.first + row + m]] : v;
         }
     }

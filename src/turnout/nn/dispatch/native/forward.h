@@ -79,7 +79,8 @@ class Forward {
     i64 from, to;
     share(job_.d, 16, id, threads, from, to);
     for (const Item& item : group)
-      if (item.rows > DOTS<W>) gather(job_, item, job_.x, job_.d, from, to, x_ + item.here * job_.d);
+      if (item.rows > DOTS<W>)
+        gather(job_, item, job_.x, job_.d, from, to, x_ + item.here * job_.d, job_.d);
   }
 
   // Rows `from` to `to` of one matrix against the item's rows, biases added.

@@ -18,7 +18,7 @@
 namespace turnout {
 
 // Rows worked on between two barriers.
-constexpr i64 GROUP = 1024;
+constexpr i64 GROUP = TALL;
 
 // Mirrors `_Job` of _call.py, field by field. Token tensors are float and contiguous, weights of
 // the experts float or bfloat16 (`half`), rows of `up` are gates first where `gated`.
@@ -79,15 +79,15 @@ struct Item {
 
 using Group = std::vector<Item>;
 
-// Experts with rows, in groups; with `chunk`, a multiple of a panel, an expert's rows are cut into
-// pieces of that many. No piece is small, so that pieces lie in memory as the whole would.
+// Experts with rows, in groups; an expert's rows are cut into pieces of `chunk`, a multiple of a
+// panel. No piece is small, so that pieces lie in memory as the whole would.
 inline std::vector<Group> groups(const Job& job, i64 chunk) {
   std::vector<Group> out;
   i64 here = 0, saved = 0;
   for (i64 e = 0; e < job.e; ++e) {
     const i64 end = job.offsets[e + 1];
     for (i64 first = job.offsets[e]; first < end;) {
-      const i64 left = end - first, rows = chunk && left > chunk + PANEL ? chunk : left;
+      const i64 left = end - first, rows = left > chunk + PANEL ? chunk : left;
       const i64 size = padded(rows);
       if (out.empty() || here + size > GROUP) {
         out.emplace_back();
@@ -139,14 +139,15 @@ inline void to_panel(const float* const* rows, i64 given, i64 wide, i64 from, i6
     for (i64 m = 0; m < wide; ++m) panel[i * wide + m] = m < given ? rows[m][i] : 0.0f;
 }
 
-// Panels of gathered rows: out (K, width) from rows of `x`, K apart, by token.
+// Panels of gathered rows: out (K, width), `pitch` floats a row apart, from rows of `x`, K apart,
+// by token.
 inline void gather(const Job& job, const Item& item, const float* x, i64 K, i64 from, i64 to,
-                   float* out) {
+                   float* out, i64 pitch) {
   for (i64 row = 0; row < item.rows; row += PANEL) {
     const i64 left = item.rows - row, wide = width(item.rows, left), here = std::min(left, wide);
     const float* rows[PANEL];
     for (i64 m = 0; m < here; ++m) rows[m] = x + job.order[item.first + row + m] / job.k * K;
-    to_panel(rows, here, wide, from, to, out + row * K);
+    to_panel(rows, here, wide, from, to, out + row * pitch);
   }
 }
 

@@ -16,8 +16,10 @@ template <class W>
 constexpr i64 DOTS = sizeof(W) == 4 ? FEW : 8;
 // Features multiplied before a partial sum goes back to memory.
 constexpr i64 DEPTH = 1024, SHALLOW = 64, BLOCK = 128;
-// Rows worked on at a time, so that they stay within the caches.
-constexpr i64 CHUNK = 256;
+// Floats a row between panels: those a power of two apart would share lines of the caches.
+constexpr i64 GAP = 24;
+// Rows worked on at a time, so that they stay within the caches; gradients of matrices want more.
+constexpr i64 CHUNK = 256, TALL = 1024;
 
 // Width of the panel that starts with `left` rows to go.
 TURNOUT_INLINE i64 width(i64 rows, i64 left) {
@@ -282,12 +284,12 @@ void product_nn_few(const float* a, i64 K, const W* b, i64 ldb, i64 n, float* c,
   }
 }
 
-// c = x b: token rows in panels (K, width), b (K, n) with rows ldb apart, c by rows. K and n are
-// multiples of 16. `room` holds BLOCK * PANEL floats: with many rows to share it, a block of b is
-// first laid out without gaps.
+// c = x b: token rows in panels (K, width) that start `pitch` floats a row apart, b (K, n) with
+// rows ldb apart, c by rows. K and n are multiples of 16. `room` holds BLOCK * PANEL floats: with many
+// rows to share it, a block of b is first laid out without gaps.
 template <class W>
-void product_nn(const float* a, i64 rows, i64 K, const W* b, i64 ldb, i64 n, float* c, i64 ldc,
-                float* room) {
+void product_nn(const float* a, i64 pitch, i64 rows, i64 K, const W* b, i64 ldb, i64 n, float* c,
+                i64 ldc, float* room) {
   if (rows == 1) return product_nn_few<1>(a, K, b, ldb, n, c, ldc);
   if (rows == 2) return product_nn_few<2>(a, K, b, ldb, n, c, ldc);
   if (rows <= SOME) {
@@ -315,7 +317,7 @@ void product_nn(const float* a, i64 rows, i64 K, const W* b, i64 ldb, i64 n, flo
         Ahead<W> ahead{at + PANEL, ldb, pack ? 4 : 1};
         for (i64 row = first; row < end; row += PANEL) {
           const i64 left = rows - row, wide = width(rows, left), here = left < PANEL ? left : PANEL;
-          const float* from = a + row * K + k * wide;
+          const float* from = a + row * pitch + k * wide;
           float* to = c + row * ldc + j;
           if (pack)
             strip_nn<4>(here, from, wide, room, i64{PANEL}, length, to, ldc, k > 0, ahead);
@@ -327,16 +329,18 @@ void product_nn(const float* a, i64 rows, i64 K, const W* b, i64 ldb, i64 n, flo
   }
 }
 
-// c[n][j] = sum over token rows of a[n][m] x[m][j] for R rows of c from row `at` of the panels on.
-template <int R, class O>
-TURNOUT_INLINE void tile_tn(const float* a, i64 N, i64 at, i64 rows, const float* x, O* c,
-                            i64 ldc) {
+// c[n][j] (+)= sum over token rows of a[n][m] x[m][j] for R rows of c: `a` holds the panels' rows
+// from `at` on, or, laid out without gaps, (rows, R).
+template <int R, bool PACKED, class O>
+TURNOUT_INLINE void tile_tn(const float* a, i64 pitch, i64 at, i64 rows, const float* x, O* c,
+                            i64 ldc, bool more) {
   vf sum[R][VECS];
   for (int n = 0; n < R; ++n)
-    for (int v = 0; v < VECS; ++v) sum[n][v] = vf{};
-  for (i64 row = 0; row < rows; row += PANEL) {
-    const i64 left = rows - row, wide = width(rows, left), here = left < PANEL ? left : PANEL;
-    const float* from = a + row * N + at * wide;
+    for (int v = 0; v < VECS; ++v) sum[n][v] = more ? load(c + n * ldc + v * LANES) : vf{};
+  for (i64 row = 0; row < rows; row += PACKED ? rows : PANEL) {
+    const i64 left = rows - row, wide = PACKED ? 1 : width(rows, left);
+    const i64 here = PACKED || left < PANEL ? left : PANEL;
+    const float* from = PACKED ? a : a + row * pitch + at * wide;
     for (i64 m = 0; m < here; ++m, x += PANEL) {
       vf line[VECS];
       TURNOUT_UNROLL
@@ -346,7 +350,7 @@ TURNOUT_INLINE void tile_tn(const float* a, i64 N, i64 at, i64 rows, const float
       }
       TURNOUT_UNROLL
       for (int n = 0; n < R; ++n) {
-        const vf s = splat(from[n * wide + m]);
+        const vf s = splat(PACKED ? from[m * R + n] : from[n * wide + m]);
         TURNOUT_UNROLL
         for (int v = 0; v < VECS; ++v) sum[n][v] += s * line[v];
       }
@@ -358,18 +362,37 @@ TURNOUT_INLINE void tile_tn(const float* a, i64 N, i64 at, i64 rows, const float
     for (int v = 0; v < VECS; ++v) store(c + n * ldc + v * LANES, sum[n][v]);
 }
 
-// Rows `from` to `to` of c (N, D) = a x: a in panels (N, width), x as (D / 16, rows, 16). Every
-// element of c is written once. Stores past the caches lost: such pages are mostly new, hence in
-// the caches since the kernel cleared them.
+// Rows of c from `at` on, R of them.
+template <int R, class O>
+TURNOUT_INLINE void block_tn(const float* a, i64 pitch, i64 at, i64 rows, const float* x, i64 D,
+                             O* c, bool more, float* room) {
+  O* to = c + at * D;
+  if (rows < MANY) {
+    for (i64 j = 0; j < D; j += PANEL)
+      tile_tn<R, false>(a, pitch, at, rows, x + j * rows, to + j, D, more);
+    return;
+  }
+  for (i64 row = 0; row < rows; row += PANEL) {
+    const i64 left = rows - row, wide = width(rows, left), here = left < PANEL ? left : PANEL;
+    const float* from = a + row * pitch + at * wide;
+    for (i64 m = 0; m < here; ++m)
+      for (int n = 0; n < R; ++n) room[(row + m) * R + n] = from[n * wide + m];
+  }
+  for (i64 j = 0; j < D; j += PANEL)
+    tile_tn<R, true>(room, 0, 0, rows, x + j * rows, to + j, D, more);
+}
+
+// Rows `from` to `to` of c (N, D), = a x or += a x where there was `more`: a in panels (N, width),
+// x as (D / 16, rows, 16), `room` for TILE * rows floats.
+//
+// Stores past the caches lost: pages of c are mostly new, hence in the caches since the kernel
+// cleared them.
 template <class O>
-void product_tn(const float* a, i64 N, i64 from, i64 to, i64 rows, const float* x, i64 D, O* c) {
+void product_tn(const float* a, i64 pitch, i64 from, i64 to, i64 rows, const float* x, i64 D, O* c,
+                bool more, float* room) {
   i64 n = from;
-  for (; n + TILE <= to; n += TILE)
-    for (i64 j = 0; j < D; j += PANEL)
-      tile_tn<TILE>(a, N, n, rows, x + j * rows, c + n * D + j, D);
-  for (; n < to; ++n)
-    for (i64 j = 0; j < D; j += PANEL)
-      tile_tn<1>(a, N, n, rows, x + j * rows, c + n * D + j, D);
+  for (; n + TILE <= to; n += TILE) block_tn<TILE>(a, pitch, n, rows, x, D, c, more, room);
+  for (; n < to; ++n) block_tn<1>(a, pitch, n, rows, x, D, c, more, room);
 }
 
 }  // namespace turnout
