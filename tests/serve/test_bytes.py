@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from turnout.serve import sse
-from turnout.serve.splice import splice
+from turnout.serve.splice import respell, splice
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, width=32) | st.text(),
@@ -43,6 +43,39 @@ def test_splicing_changes_what_it_says_and_nothing_else(
         place = body.index(b"{") + 1
         assert after.startswith(body[:place] + b'"model":"new"')
         assert after.endswith(body[place:])
+
+
+@settings(deadline=None, max_examples=100)
+@given(OBJECTS, st.text(), st.sampled_from([None, 1]), st.booleans())
+def test_respelling_is_splicing(
+    data: dict[str, object], old: str, indent: int | None, ascii_only: bool
+) -> None:
+    """Whatever the old text, and wherever else it stands, both give the same bytes."""
+    body = json.dumps({**data, "model": old}, indent=indent, ensure_ascii=ascii_only).encode(
+        "utf-8", "replace"
+    )
+    old = json.loads(body)["model"]
+    after = splice(body, {"model": b'"new"'})
+    assert respell(body, "model", old, b'"new"') == after
+    brace = after.index(b"{") + 1
+    added = after[:brace] + b'"z":1,' + after[brace:]
+    assert respell(body, "model", old, b'"new"', b'"z":1,') == added
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"mod\\u0065l":"a","x":{"model":"a"}}',
+        b'{"model":"a","x":["model","a"]}',
+        b'{"x":"model","model" :  "a"}',
+        b'{"model":"\\u0061","y":1}',
+        b'{"model"\n:\t"a"}',
+        b'{"x":"\\"model\\":\\"a\\"","model":"a"}',
+    ],
+)
+def test_respelling_by_hand(body: bytes) -> None:
+    """Look-alikes and odd spellings change nothing about what is replaced."""
+    assert respell(body, "model", "a", b"1") == splice(body, {"model": b"1"})
 
 
 @pytest.mark.parametrize(

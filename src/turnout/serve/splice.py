@@ -11,10 +11,50 @@ from collections.abc import Iterator, Mapping
 
 import orjson
 
-__all__ = ["splice"]
+__all__ = ["respell", "splice"]
 
+_SPACES = b" \t\r\n"
 #: A string, or a mark that opens, closes or separates. Numbers and words fall between matches.
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]', re.DOTALL)
+
+
+def respell(body: bytes, key: str, old: str, new: bytes, add: bytes = b"") -> bytes:
+    """`splice` of one top-level key known to hold a text, without reading all of the body.
+
+    A name that stands once in the body, where no escape could spell it otherwise, stands at the top
+    level: most bodies are told so by a few searches.
+
+    Parameters
+    ----------
+    body : bytes
+        A JSON object already known to parse.
+    key : str
+        Plain letters.
+    old : str
+        What the key holds.
+    new : bytes
+        Its new value as JSON.
+    add : bytes
+        Members to put in front, such as `b'"a":1,'`; keys that the body does not hold.
+
+    Returns
+    -------
+    bytes
+    """
+    name = b'"' + key.encode() + b'"'
+    if body.count(name) == 1 and b"\\u00" not in body:
+        end = body.index(name) + len(name)
+        start = body.find(b'"', end)
+        spelled = b'"' + old.encode() + b'"'
+        if body[end:start].strip(_SPACES) == b":" and body.startswith(spelled, start):
+            stop = start + len(spelled)
+            if not add:
+                return body[:start] + new + body[stop:]
+            brace = body.index(b"{") + 1
+            return body[:brace] + add + body[brace:start] + new + body[stop:]
+    changed = splice(body, {key: new})
+    brace = changed.index(b"{") + 1
+    return changed[:brace] + add + changed[brace:] if add else changed
 
 
 def splice(body: bytes, values: Mapping[str, bytes]) -> bytes:
