@@ -311,3 +311,41 @@ def test_replay_settles_everything_in_the_end():
     assert pacer.count == 50
     assert pacer.state()["reserved"] == pytest.approx(0.0, abs=1e-9)
     assert pacer.mean_spent == pytest.approx(actual[np.arange(50), served.choice].mean())
+
+
+@pytest.mark.parametrize("guess", [0.5, 1.0, 2.0])
+def test_a_budget_for_a_time_is_kept_by_new_targets(guess):
+    """However wrong the first guess of how many requests come, the money ends with the time."""
+    n, every = 4000, 100
+    quality, cost, actual = traffic(n, 5)
+    plan = Plan.fit(quality[:500], cost[:500])
+    money = n * (0.6 * plan.spend[0] + 0.4 * plan.spend[-1])
+    pacer = Pacer(Pacing(mean_cost=money / (n * guess), plan=plan))
+    spent = reserved = 0.0
+    for i in range(n):
+        if i and i % every == 0:
+            # the guess grows true as the time passes
+            left = (n - i) * (1 + (guess - 1) * (1 - i / n) ** 2)
+            pacer.retarget(max(money - spent - reserved, 1e-9) / left)
+            assert pacer.count == 0
+        j = int(prices.choose(quality[i : i + 1], cost[i : i + 1], pacer.price)[0])
+        pacer.decided(float(cost[i, j]))
+        pacer.settled(float(cost[i, j]), float(actual[i, j]))
+        spent += float(actual[i, j])
+    assert 0.97 <= spent / money <= 1.02
+
+
+def test_what_is_reserved_is_not_counted_twice_at_a_new_target():
+    """Costs already set aside are in the quotient that sets the target: they are no debt."""
+    pacer = Pacer(Pacing(mean_cost=0.4, plan=PLAN))
+    for _ in range(50):
+        pacer.decided(0.4)
+    before = pacer.price
+    pacer.retarget(0.4)
+    assert pacer.price == pytest.approx(before, rel=0.2)
+    for _ in range(50):
+        pacer.settled(0.4, 0.4)
+    assert pacer.mean_spent == 0.0
+    assert pacer.price == pytest.approx(before, rel=0.2)
+    with pytest.raises(InputError, match=r"pacing\.mean_cost must be above 0"):
+        pacer.retarget(0.0)

@@ -43,7 +43,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -336,6 +336,33 @@ class Pacer:
         keep = 1.0 - 1.0 / _MEMORY
         self._seen = self._seen * keep + actual_cost
         self._expected = self._expected * keep + expected_cost
+        self._fresh = False
+
+    def retarget(self, mean_cost: float) -> None:
+        """Aim at another mean cost from now on.
+
+        For budgets over a time rather than a number of requests: whoever knows what is left, and
+        how many requests are still to come, sets the quotient from time to time. What was spent
+        before is forgotten, what is reserved counts as spent: both are in that quotient already.
+        `count` and `mean_spent` start anew. What was learned about the predictions stays.
+
+        Parameters
+        ----------
+        mean_cost : float
+            Mean cost per request, > 0.
+
+        Raises
+        ------
+        InputError
+            It is not above 0 and finite.
+        """
+        before = self.pacing.mean_cost
+        self.pacing = replace(self.pacing, mean_cost=mean_cost)
+        if not self._fresh:
+            self._refresh()
+        self._t = 0
+        self._debt = -self._ratio * self._reserved
+        self._offset *= mean_cost / before
         self._fresh = False
 
     def state(self) -> dict[str, float]:
