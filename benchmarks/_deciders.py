@@ -24,19 +24,43 @@ import numpy as np
 Decide = Callable[[str], Any]
 
 
-def ours(task: dict[str, Any]) -> Decide:
-    """String to choice under a price: the default router, compiled."""
+def _ours(task: dict[str, Any], destinations: int = 0) -> Any:
+    """The default router as a decider, for the destinations of the task or for more."""
     import turnout
     from turnout.core import Outcomes
     from turnout.llms.linear import Linear
     from turnout.parts.decide import compile_decider
 
     quality = np.array(task["quality"])
+    if destinations:
+        # What they are good at is drawn: it does not change the time.
+        rng = np.random.default_rng(0)
+        quality = (rng.random((len(quality), destinations)) < 0.7).astype(float)
     cost = np.tile(np.geomspace(0.001, 0.01, quality.shape[1]), (len(quality), 1))
     names = tuple(f"model {j}" for j in range(quality.shape[1]))
     table = Outcomes(inputs=task["train"], names=names, quality=quality, cost=cost)
     router = turnout.fit(Linear(l2=(1.0,)), table)
-    decider = compile_decider(router, table.pool())
+    return compile_decider(router, table.pool())
+
+
+def ours(task: dict[str, Any], destinations: int = 0) -> Decide:
+    """String to choice under a price: the default router, by compiled code."""
+    decider = _ours(task, destinations)
+    why = decider.use_kernel(build=True)
+    if why:
+        raise SystemExit(f"no compiled code: {why}")
+    return lambda prompt: decider.decide(prompt, 10.0)[0]
+
+
+def ours_eleven(task: dict[str, Any]) -> Decide:
+    """The same among eleven destinations."""
+    return ours(task, 11)
+
+
+def ours_arrays(task: dict[str, Any]) -> Decide:
+    """The same choices as it makes them where there is no compiler."""
+    os.environ["TURNOUT_NATIVE"] = "0"
+    decider = _ours(task)
     return lambda prompt: decider.decide(prompt, 10.0)[0]
 
 
@@ -141,7 +165,9 @@ def semantic_router(task: dict[str, Any]) -> Decide:
 
 #: Contestant -> (builder, what it is called in the table, what pip must be asked for).
 CONTESTANTS: dict[str, tuple[Callable[[dict[str, Any]], Decide], str, tuple[str, ...]]] = {
-    "ours": (ours, "turnout linear, string to choice", ()),
+    "ours": (ours, "turnout linear, compiled", ()),
+    "ours_eleven": (ours_eleven, "turnout linear, compiled, 11 destinations", ()),
+    "ours_arrays": (ours_arrays, "turnout linear, arrays", ()),
     "scikit_learn": (scikit_learn, "scikit-learn TF-IDF + logistic", ()),
     "fasttext": (fasttext, "fastText, dim 64, bigrams", ("fasttext-numpy2-wheel",)),
     # RouteLLM asks for all of torch, transformers and datasets; this router of it needs torch,

@@ -7,7 +7,9 @@ decides the same prompts one by one; contestants take turns, block by block, so 
 machine does meets all of them alike. Of each prompt the least of its rounds counts (what the
 decision costs when nothing interferes); the columns marked *all* count every timing.
 
-Marks: p50 at most 50 us and p99 at most 300 us on one core.
+This package runs as it does where a compiler is at hand, once more among eleven destinations, and
+as it does where there is none. Marks, on one core: with compiled code p50 at most 10 us and p99 at
+most 60 us, with arrays 50 and 300.
 
 Prompts are the MMLU and GSM8K questions of the RouteLLM table where there is a folder of tables
 (--data, or TURNOUT_DATA), else made up, of like length. Peers are installed from PyPI into a
@@ -24,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -33,7 +36,8 @@ from rich.table import Table
 
 from _deciders import CONTESTANTS  # type: ignore[import-not-found,unused-ignore]
 
-P50_US, P99_US = 50.0, 300.0
+#: Contestants of this package -> p50 and p99 that they may take, in microseconds.
+MARKS = {"ours": (10.0, 60.0), "ours_eleven": (10.0, 60.0), "ours_arrays": (50.0, 300.0)}
 TABLE = "routellm_gpt4_mixtral.csv.gz"
 
 
@@ -146,19 +150,21 @@ class Contestant:
 
 
 def race(contestants: list[Contestant], n: int, rounds: int, block: int) -> list[Row]:
-    """All contestants over all prompts, taking turns."""
+    """All contestants over all prompts, taking turns; the first one is the measure."""
     times = {one.name: np.zeros((rounds, n)) for one in contestants}
     cpu = dict.fromkeys(times, 0.0)
     for turn in range(rounds):
-        for start in range(0, n, block):
-            stop = min(start + block, n)
+        # Blocks begin elsewhere each round: the first prompt of one finds its caches taken, and no
+        # prompt shall be that one in every round.
+        edges = sorted({0, n, *range(turn * block // rounds, n, block)})
+        for number, (start, stop) in enumerate(pairwise(edges)):
             # who goes first changes, so that nobody always follows the same neighbour
-            shift = (turn + start // block) % len(contestants)
+            shift = (turn + number) % len(contestants)
             for one in contestants[shift:] + contestants[:shift]:
                 nanoseconds, seconds = one.block(start, stop)
                 times[one.name][turn, start:stop] = np.array(nanoseconds) / 1e3
                 cpu[one.name] += seconds
-    base = np.median(times["ours"], axis=1)
+    base = np.median(times[contestants[0].name], axis=1)
     rows = []
     for one in contestants:
         took = times[one.name]
@@ -183,18 +189,21 @@ def race(contestants: list[Contestant], n: int, rounds: int, block: int) -> list
 def show(console: Console, rows: list[Row], absent: dict[str, str], about: str) -> None:
     """The table, the marks, and what is missing."""
     table = Table(title="One decision, one core, microseconds")
-    for column in ("", "p50", "p99", "all p50", "all p99", "CPU", "x ours (over rounds)"):
+    for column in ("", "p50", "p99", "all p50", "all p99", "CPU", "x first (over rounds)"):
         table.add_column(column, justify="left" if column == "" else "right")
     for row in rows:
         figures = (row.p50, row.p99, row.all_p50, row.all_p99, row.cpu)
         spread = f"{row.ratio:.1f} ({row.ratio_low:.1f} to {row.ratio_high:.1f})"
-        table.add_row(row.name, *(f"{value:.0f}" for value in figures), spread)
+        table.add_row(
+            row.name, *(f"{value:.{0 if value >= 100 else 1}f}" for value in figures), spread
+        )
     console.print(table)
     console.print(about)
-    mine = rows[0]
-    for what, value, mark in (("p50", mine.p50, P50_US), ("p99", mine.p99, P99_US)):
-        verdict = "met" if value <= mark else "missed"
-        console.print(f"mark {what} <= {mark:.0f} us: {verdict} ({value:.0f} us)")
+    for name, marks in MARKS.items():
+        for row in (row for row in rows if row.name == CONTESTANTS[name][1]):
+            for what, value, mark in zip(("p50", "p99"), (row.p50, row.p99), marks, strict=True):
+                verdict = "met" if value <= mark else "missed"
+                console.print(f"{row.name}: {what} <= {mark:.0f} us: {verdict} ({value:.1f} us)")
     for name, why in absent.items():
         console.print(f"left out: {CONTESTANTS[name][1]}: {why}")
 
@@ -250,7 +259,7 @@ def main() -> None:
         task = real_task(data, options.seed, options.decisions)
     else:
         task = made_task(options.seed, options.decisions)
-    names = ["ours", *(name for name in options.only or CONTESTANTS if name != "ours")]
+    names = [*MARKS, *(name for name in options.only or CONTESTANTS if name not in MARKS)]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         path = folder / "task.json"
@@ -258,8 +267,8 @@ def main() -> None:
         peers = options.peers or folder / "peers"
         here, absent = enter(names, path, peers, folder, errors)
         try:
-            if not here or here[0].name != "ours":
-                raise SystemExit(f"the router of this package did not start: {absent['ours']}")
+            if not here or here[0].name not in MARKS:
+                raise SystemExit(f"the router of this package did not start: {absent}")
             rows = race(here, len(task["prompts"]), options.rounds, options.block)
         finally:
             for one in here:

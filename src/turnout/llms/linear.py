@@ -2,7 +2,8 @@
 
 Routes whole requests to language models, and is the default. Each model has one calibrated
 logistic regression over the words and word pairs of the prompt. All of it is compiled to one
-table, so that a decision is some tens of microseconds from string to choice.
+table, so that a decision is some tens of microseconds from string to choice, and a few where
+compiled code is at hand (`turnout.parts.native`).
 
 Equations, with the variable of each symbol::
 
@@ -38,6 +39,7 @@ True
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp
 from typing import Any
@@ -54,6 +56,7 @@ from turnout.parts.calibration import (
     log_loss,
 )
 from turnout.parts.costs import CostModel, fit_costs
+from turnout.parts.decide import Kernel
 from turnout.parts.logistic import fit_logistic
 from turnout.parts.text import TextScorer, learn_features, texts_of
 
@@ -214,3 +217,11 @@ class FittedLinear:
             for score in self.scorer.score(text)
         ]
         return quality, self.costs.predict_one(len(text))
+
+    def use_kernel(self, *, build: bool = False, seconds: float | None = None) -> str:
+        """Predict by compiled code from now on: see `TextScorer.use_kernel`."""
+        return self.scorer.use_kernel(build=build, seconds=seconds)
+
+    def kernel(self, columns: Sequence[int] | None = None) -> Kernel | None:
+        """Compiled code that decides among some destinations, if this process has it."""
+        return self.scorer.kernel(self.costs, columns)

@@ -57,7 +57,10 @@ class CostModel:
         """Expected cost of one text of this length, m numbers, equal to `predict`."""
         if self._level is not None:  # the same for every length
             return list(self._level)
-        return [max(base + characters * slope, floor) for base, slope, floor in self._lines]
+        return [
+            line if (line := base + characters * slope) > floor else floor
+            for base, slope, floor in self._lines
+        ]
 
     def predict(self, inputs: Inputs) -> Float:
         """Expected cost (n, m) >= 0."""

@@ -15,21 +15,29 @@ A feature counts once however often it stands in the text: on prompts that ranks
 
 Only the first and last `READ / 2` characters of a longer text are read, so the time of a decision
 has a bound.
+
+Compiled code makes the same scores some ten times as fast (`TextScorer.use_kernel`), to the bit:
+the table is rounded so that its sums are exact in whatever order they are added.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Any, cast
+from functools import cache, partial
+from math import frexp, ldexp, sqrt
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
 from turnout.core import InputError, Inputs, _check
 from turnout.core._check import Float
+from turnout.parts.costs import CostModel
+from turnout.parts.native import _text
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 __all__ = ["READ", "TextFeatures", "TextScorer", "learn_features", "texts_of"]
 
@@ -38,10 +46,10 @@ READ = 8192
 
 _Keys = NDArray[np.uint64]
 _LIMIT = 4 * READ + 8  # bytes: a character takes at most four
-_WORD = (1 << 64) - 1
 _BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse mod 2^64
+_FIRST = 0xD6E8FEB86659FD93
 # Arrays of no dimension: numpy meets them sooner than its own scalars.
-_PAIR = np.array(0xD6E8FEB86659FD93, dtype=np.uint64)
+_PAIR = np.array(_FIRST, dtype=np.uint64)
 _ONE = np.array(1, dtype=np.uint8)
 # A byte opens a word if its class is above the lowest bit of the class before it: a letter goes on
 # a word that a letter or a leading byte opened, a mark stands alone, a space opens nothing.
@@ -61,10 +69,13 @@ def _classes() -> bytes:
 
 
 _CLASS = _classes()
-
-
-#: Spaces as 0, so that they add nothing to a hash; every other byte as itself.
-_CODE = bytes(0 if kind == _SPACE else byte for byte, kind in enumerate(_CLASS))
+#: Spaces as 0, so that they add nothing to a hash; capitals as small letters, the rest as it is.
+_CODE = bytes(
+    0 if kind == _SPACE else byte
+    for byte, kind in zip(bytes(range(256)).lower(), _CLASS, strict=True)
+)
+#: Bits of the number of features that a text can have.
+_MOST = (2 * _LIMIT).bit_length()
 
 
 @cache
@@ -76,31 +87,40 @@ def _powers() -> tuple[_Keys, _Keys]:
     return np.cumprod(steps, dtype=np.uint64), np.cumprod(back, dtype=np.uint64)
 
 
-def _words(text: str) -> _Keys:
-    """Hash of each word of a text, in order."""
+def _raw(text: str, plain: Callable[[bytes], bool] | None = None) -> bytes:
+    """What is read of a text, in lower case save for capitals of ASCII.
+
+    `plain` may tell of a text that there are no others in it.
+    """
     if len(text) > READ:
         text = f"{text[: READ // 2]} {text[-READ // 2 :]}"
-    raw = text.lower().encode("utf-8", "surrogatepass")[:_LIMIT]
-    kinds = np.frombuffer(b"\0" + raw.translate(_CLASS), dtype=np.uint8)
-    start = (kinds[1:] > (kinds[:-1] & _ONE)).nonzero()[0]
-    if not len(start):
-        return np.empty(0, dtype=np.uint64)
-    power, inverse = _powers()
-    value = np.frombuffer(raw.translate(_CODE), dtype=np.uint8) * power[: len(raw)]
-    # Spaces have code 0, so the sum up to the next word is the sum over this one.
-    hashes: _Keys = np.add.reduceat(value, start)
-    hashes *= inverse.take(start)
-    return hashes
+    if text.isascii():
+        return text.encode()
+    if plain is not None:
+        raw = text.encode("utf-8", "surrogatepass")
+        if plain(raw):
+            return raw
+    return text.lower().encode("utf-8", "surrogatepass")[:_LIMIT]
 
 
 def _grams(text: str) -> _Keys:
-    """Hashes of the words and word pairs of a text, repeated where they are."""
-    word = _words(text)
-    if len(word) < 2:
-        return word
-    pair = word[:-1] * _PAIR
+    """Hashes of the words and word pairs of a text, repeated where they are: n, then n - 1."""
+    raw = _raw(text)
+    kinds = np.frombuffer(b"\0" + raw.translate(_CLASS), dtype=np.uint8)
+    start = (kinds[1:] > (kinds[:-1] & _ONE)).nonzero()[0]
+    n = len(start)
+    if not n:
+        return np.empty(0, dtype=np.uint64)
+    power, inverse = _powers()
+    value = np.frombuffer(raw.translate(_CODE), dtype=np.uint8) * power[: len(raw)]
+    hashes = np.empty(2 * n - 1, dtype=np.uint64)
+    word, pair = hashes[:n], hashes[n:]
+    # Spaces have code 0, so the sum up to the next word is the sum over this one.
+    np.add.reduceat(value, start, out=word)
+    word *= inverse.take(start)
+    np.multiply(word[:-1], _PAIR, out=pair)
     pair += word[1:]
-    return np.concatenate((word, pair))
+    return hashes
 
 
 def _distinct(values: NDArray[Any]) -> NDArray[Any]:
@@ -137,7 +157,7 @@ class TextFeatures:
     keys: _Keys
     idf: NDArray[np.float32]
     bits: int
-    _slots: _Keys = field(init=False, repr=False)
+    _known: _Keys = field(init=False, repr=False)
     _ids: NDArray[np.int32] = field(init=False, repr=False)
     _shift: NDArray[np.uint64] = field(init=False, repr=False)
 
@@ -152,14 +172,13 @@ class TextFeatures:
             raise InputError("features.keys", rule, keys.dtype.name, hint)
         idf = _check.floats("features.idf", self.idf, (len(keys),), low=1e-6)
         object.__setattr__(self, "bits", bits)
-        object.__setattr__(self, "keys", _check.frozen(keys))
+        # One more, for empty slots: the first key has a slot, so nothing equal looks elsewhere.
+        known = np.append(keys, keys[:1] if len(keys) else np.uint64(0))
+        object.__setattr__(self, "_known", known)
+        object.__setattr__(self, "keys", _check.frozen(known[:-1]))
         object.__setattr__(self, "idf", _check.frozen(idf.astype(np.float32)))
-        # An empty slot holds a key that never looks there: 0 looks in slot 0 only.
-        slots, ids = np.zeros(1 << bits, dtype=np.uint64), np.zeros(1 << bits, dtype=np.int32)
-        slots[0] = np.uint64(_WORD)
-        where = (keys >> shift).view(np.int64)
-        slots[where], ids[where] = keys, np.arange(len(keys), dtype=np.int32)
-        object.__setattr__(self, "_slots", slots)
+        ids = np.full(1 << bits, len(keys), dtype=np.int32)
+        ids[(keys >> shift).view(np.int64)] = np.arange(len(keys), dtype=np.int32)
         object.__setattr__(self, "_ids", ids)
         object.__setattr__(self, "_shift", shift)
 
@@ -170,9 +189,12 @@ class TextFeatures:
 
     def occurrences(self, text: str) -> NDArray[np.int32]:
         """Known features of one text, repeated where they are, in increasing order."""
+        if not len(self.keys):
+            return np.empty(0, dtype=np.int32)
         key = _grams(text)
-        slot = (key >> self._shift).view(np.int64)  # the view is free, and what `take` indexes by
-        found: NDArray[np.int32] = self._ids.take(slot.compress(self._slots.take(slot) == key))
+        # the view is free, and what `take` indexes by
+        asked = self._ids.take((key >> self._shift).view(np.int64))
+        found: NDArray[np.int32] = asked[self._known.take(asked) == key]
         found.sort()
         return found
 
@@ -188,6 +210,8 @@ class TextFeatures:
         InputError
             The inputs are not texts.
         """
+        from scipy.sparse import csr_matrix
+
         found = [self.find(text) for text in texts_of(inputs)]
         ends = np.cumsum([0, *(len(ids) for ids in found)])
         index = np.concatenate([np.empty(0, dtype=np.int32), *found])
@@ -249,6 +273,19 @@ def learn_features(inputs: Inputs, *, min_df: int = 2, max_features: int = 60_00
     return TextFeatures(keys, idf.astype(np.float32), bits)
 
 
+def _round(table: NDArray[np.float32]) -> None:
+    """Put columns in steps so large that sums of any features of a text are exact in float64.
+
+    A step is 2^-36 of the greatest value or less, far below what float32 tells apart there. The
+    last column is positive, and stays so.
+    """
+    for column in table.T:  # one by one, so that no large array is made on the way
+        most = float(np.abs(column).max(initial=0.0))
+        step = ldexp(1.0, frexp(most)[1] + _MOST - 53)
+        column[:] = np.rint(column / np.float64(step)) * step
+    np.maximum(column, np.float32(step), out=column)
+
+
 @dataclass(frozen=True, eq=False)
 class TextScorer:
     """Linear scores of texts, `x . weights + intercept`, compiled to one table.
@@ -265,6 +302,7 @@ class TextScorer:
     intercept: Float
     _table: NDArray[np.float32] = field(init=False, repr=False)
     _shift: tuple[float, ...] = field(init=False, repr=False)
+    _kernel: _text.TextKernel | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
         intercept = _check.floats("scorer.intercept", self.intercept, (None,))
@@ -274,11 +312,74 @@ class TextScorer:
         object.__setattr__(self, "intercept", intercept)
         object.__setattr__(self, "weights", _check.frozen(weights))
         # One gather and one sum give the scores and, in the last column, the squared length.
-        object.__setattr__(self, "_table", np.hstack((weights * idf, idf * idf)))
+        table = np.ascontiguousarray(np.hstack((weights * idf, idf * idf)))
+        _round(table)
+        object.__setattr__(self, "_table", table)
         object.__setattr__(self, "_shift", tuple(intercept.tolist()))
 
     def score(self, text: str) -> list[float]:
-        """Scores of one text, m numbers: a gather and a sum."""
+        """Scores of one text, m numbers: by compiled code if it is there, else by arrays."""
+        kernel = self._kernel or self._bound()
+        return self._sum(text) if kernel is None else kernel.score(text)
+
+    def kernel(
+        self, costs: CostModel | None = None, columns: Sequence[int] | None = None
+    ) -> _text.TextKernel | None:
+        """Compiled code for these weights, if this process has it; nothing is built.
+
+        Parameters
+        ----------
+        costs : CostModel, optional
+            What the kernel expects answers to cost, when it decides; by default nothing.
+        columns : sequence of int, optional
+            Which destinations, in which order; by default all m.
+        """
+        library = _text.library()
+        if library is None:
+            return None
+        table, intercept = self._table, self.intercept
+        lines = np.zeros((3, len(intercept)))
+        if costs is not None:
+            lines = np.stack((costs.base, costs.slope, costs.floor))
+        if columns is not None:
+            table = table[:, [*columns, -1]]
+            intercept, lines = intercept[list(columns)], lines[:, list(columns)]
+        return _text.TextKernel(
+            library,
+            partial(_raw, plain=_text.plain(library)),
+            kind=np.frombuffer(_CLASS, dtype=np.uint8),
+            code=np.frombuffer(_CODE, dtype=np.uint8),
+            power=_powers()[0],
+            pair=_FIRST,
+            ids=self.features._ids,
+            keys=self.features._known,
+            bits=self.features.bits,
+            table=np.ascontiguousarray(table),
+            intercept=np.ascontiguousarray(intercept),
+            lines=np.ascontiguousarray(lines),
+        )
+
+    def use_kernel(self, *, build: bool = False, seconds: float | None = None) -> str:
+        """Score by compiled code from now on, in this process, for the same bits sooner.
+
+        Whatever comes of it, `score` goes on working; it takes to the kernel when that is there.
+
+        Parameters
+        ----------
+        build : bool
+            Compile it, once a machine, where the cache does not hold it. A second's work.
+        seconds : float, optional
+            Wait no longer than that for the compiler; it goes on in a thread. None: to its end.
+
+        Returns
+        -------
+        str
+            Why there is no kernel, or the empty word if there is.
+        """
+        return _text.load(build=build, seconds=seconds)
+
+    def _sum(self, text: str) -> list[float]:
+        """The scores by arrays: a gather and a sum."""
         found = self.features.occurrences(text)
         if not len(found):
             return list(self._shift)
@@ -286,6 +387,13 @@ class TextScorer:
         new = np.empty(len(found), dtype=np.bool_)
         new[0] = True
         np.not_equal(found[1:], found[:-1], out=new[1:])
-        *raw, square = new.astype(np.float32).dot(self._table.take(found, axis=0)).tolist()
-        shrink = square**-0.5
+        rows = self._table.take(found, axis=0).astype(np.float64)
+        *raw, square = new.astype(np.float64).dot(rows).tolist()
+        shrink = 1.0 / sqrt(square)
         return [value * shrink + shift for value, shift in zip(raw, self._shift, strict=True)]
+
+    def _bound(self) -> _text.TextKernel | None:
+        """The kernel of `score`, once this process has the library."""
+        if _text.library() is not None:
+            object.__setattr__(self, "_kernel", self.kernel())
+        return self._kernel
