@@ -136,7 +136,7 @@ def loaded_by(statement: str) -> set[str]:
 def test_importing_turnout_is_light() -> None:
     """`import turnout` loads nothing heavy; not even numpy before a name is asked for."""
     loaded = loaded_by("import turnout")
-    assert not {"torch", "pandas", "sklearn", "scipy", "matplotlib", "aiohttp"} & loaded
+    assert not {"torch", "pandas", "sklearn", "scipy", "matplotlib", "starlette"} & loaded
 
 
 @pytest.mark.parametrize("package", ["core", "parts", "catalog", "testing", "cli", "llms"])

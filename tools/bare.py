@@ -16,7 +16,7 @@ def main() -> None:
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
-    heavy = {"numpy", "scipy", "sklearn", "pandas", "starlette", "aiohttp"} & set(loaded)
+    heavy = {"numpy", "scipy", "sklearn", "pandas", "starlette", "uvloop"} & set(loaded)
     if heavy:
         sys.exit(f"`import turnout` loads {', '.join(sorted(heavy))}; it must stay lazy.")
     listing = subprocess.run(

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import orjson
 import pytest
+import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -20,11 +21,11 @@ from starlette.routing import Route
 
 import turnout.parts.store as store
 from turnout.core import Pool
-from turnout.serve.app import create_app
 from turnout.serve.background import running
-from turnout.serve.build import Parts
+from turnout.serve.build import Make as MakeParts
 from turnout.serve.config import Config, parse
-from turnout.serve.ledger import SQLiteLedger
+from turnout.serve.money import reading
+from turnout.serve.run import bind
 
 PLUGIN = Path(__file__).parent / "plugin"
 KEY = "sk-secret-0123456789abcdef"
@@ -176,9 +177,15 @@ class Gateway:
 @pytest.fixture(scope="session")
 def _fake_server() -> Iterator[FakeUpstream]:
     fake = FakeUpstream()
-    with running(fake.app()) as served:
-        fake.url = served.url
+    with bind("127.0.0.1", 0) as listener:
+        settings = uvicorn.Config(fake.app(), ws="none", lifespan="off", log_config=None)
+        server = uvicorn.Server(settings)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        fake.url = "http://{}:{}".format(*listener.getsockname()[:2])
         yield fake
+        server.should_exit = True
+        thread.join()
 
 
 @pytest.fixture
@@ -243,6 +250,9 @@ def make_config(tmp_path: Path, router_file: Path, fake: FakeUpstream) -> Callab
             {tables.get("budget", "")}
             [ledger]
             path = "ledger.sqlite"
+            [retry]
+            {tables.get("retry", "tries = 1")}
+            {tables.get("more", "")}
             {entry("cheap", cheap, 1.0)}
             {entry("dear", dear, 10.0)}
         """
@@ -269,8 +279,8 @@ def serve_parts() -> Callable[..., Any]:
     """Run a gateway of given parts while a block runs."""
 
     @contextmanager
-    def run(config: Config, parts: Parts) -> Iterator[Gateway]:
-        with running(create_app(config, parts)) as served:
+    def run(config: Config, make: MakeParts) -> Iterator[Gateway]:
+        with running(config, make) as served:
             yield Gateway(served.url, config)
 
     return run
@@ -281,10 +291,6 @@ def ledger_rows() -> Callable[[Config], list[dict[str, Any]]]:
     """What a gateway that has stopped left in its ledger."""
 
     def rows(config: Config) -> list[dict[str, Any]]:
-        ledger = SQLiteLedger(config.ledger.path)
-        try:
-            return ledger.rows()
-        finally:
-            ledger.close()
+        return reading.rows(config.ledger.path)
 
     return rows

@@ -129,7 +129,7 @@ def test_models_and_health(gateway: Callable[..., Any]) -> None:
     assert [model["id"] for model in models["data"]] == ["auto", "cheap", "dear"]
     assert health.status == 200
     assert health.json["status"] == "ok"
-    up = {"up": True, "error": None}
+    up = {"up": True, "error": None, "circuit": "closed"}
     assert health.json["pool"] == {"cheap": up, "dear": up}
 
 
@@ -137,8 +137,8 @@ def test_health_says_who_failed_when_last_asked(gateway: Callable[..., Any]) -> 
     with gateway("status-500") as served:
         served.chat(SHORT)
         pool = served.get("/healthz").json["pool"]
-    assert pool["cheap"] == {"up": False, "error": "status_500"}
-    assert pool["dear"] == {"up": True, "error": None}
+    assert pool["cheap"] == {"up": False, "error": "status_500", "circuit": "closed"}
+    assert pool["dear"] == {"up": True, "error": None, "circuit": "closed"}
 
 
 def test_exploration_logs_true_propensities(

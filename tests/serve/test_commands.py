@@ -34,7 +34,8 @@ def run(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:
 def config_file(tmp_path: Path, router_file: Path, fake: Any) -> Path:
     path = tmp_path / "turnout.toml"
     pool = "".join(
-        f'[pool.{name}]\nupstream = "openai:{fake.url}/v1"\nmodel = "ok"\nkey_env = "FAKE_KEY"\n'
+        f'[pool.{name}]\nupstream = "openai:{fake.url}/v1"\nmodel = "ok"\n'
+        'key_env = "FAKE_KEY"\nfree = true\n'
         for name in ("cheap", "dear")
     )
     path.write_text(
@@ -209,6 +210,8 @@ def test_reasons_by_hand() -> None:
     went = explain(("a", "b"), (0.2, 0.6), (1.0, 2.0), 0.0, went="a")
     assert went.chosen.name == "a"
     assert "Exploration sent it to a" in went.reasons[-1]
+    barred = explain(("a", "b"), (0.2, 0.6), (1.0, 2.0), 0.0, went="a", propensity=1.0)
+    assert barred.reasons[-1] == "It went to a: b was not open to it at that moment."
     assert went.record()["holds_to_price"] == pytest.approx(0.4)
     with pytest.raises(InputError, match="quality must have shape"):
         explain(("a",), (0.1, 0.2), (1.0,), 0.0)

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from turnout.core import ConfigError, InputError
-from turnout.serve.config import BudgetConfig, Config, PoolEntry, load, parse
+from turnout.serve.build import tariffs
+from turnout.serve.config import Config, load, parse
+from turnout.serve.tables import BudgetConfig, PoolEntry
 
 POOL = '[pool.a]\nupstream = "lab:pico"\n'
+OPEN = '[pool.a]\nupstream = "openai:http://h/v1"\n'
 SECRET = "sk-do-not-show-me"
 
 REFUSED: dict[str, tuple[str, str]] = {
@@ -31,7 +35,7 @@ REFUSED: dict[str, tuple[str, str]] = {
     ),
     "a URL without a kind": ('[pool.a]\nupstream = "https://h/v1"', "start with 'lab:' or"),
     "a key for an upstream": (f'[pool.a]\nupstream = "{SECRET}"', "start with 'lab:' or"),
-    "another scheme": ('[pool.a]\nupstream = "openai:ftp://h/v1"', "plain http(s) base URL"),
+    "another scheme": ('[pool.a]\nupstream = "openai:ftp://h/v1"', "plain http(s) URL"),
     "a malformed URL": ('[pool.a]\nupstream = "openai:http://[h/v1"', "a malformed URL"),
     "a lab with a key": (POOL + 'key_env = "KEY"', "be left out for lab: upstreams"),
     "no upstream": ('[pool.a]\nmodel = "x"', "pool.a.upstream must be given"),
@@ -47,10 +51,24 @@ REFUSED: dict[str, tuple[str, str]] = {
     "a price of NaN": (POOL + "usd_per_million_input_tokens = nan", "finite number >= 0"),
     "no timeout": (POOL + "timeout_seconds = 0", "timeout_seconds must be"),
     "two targets": (POOL + "[budget]\nprice = 1\nmean_cost_usd = 1", "target must be one alone"),
-    "a budget without prices": (
-        '[pool.a]\nupstream = "openai:http://h/v1"\n[budget]\nmean_cost_usd = 1',
-        "come with the prices of the pool",
+    "half a price": (OPEN + "usd_per_million_input_tokens = 1", "come with the other prices"),
+    "a price told twice": (OPEN + 'price = "x"\nfree = true', "not come with prices or free"),
+    "a lab with a price": (POOL + "free = true", "be left out for lab: upstreams"),
+    "a budget for a stranger": (
+        POOL + '[budgets.b]\nusd = 1\nmodels = ["x"]',
+        "budgets.b.models must name the pool",
     ),
+    "a budget of no period": (POOL + '[budgets.b]\nusd = 1\nperiod = "year"', "be one of minute"),
+    "a pace of nothing": (POOL + '[budget]\npace = "b"', "name a hard budget"),
+    "a pace without an end": (
+        POOL + '[budget]\npace = "b"\n[budgets.b]\nusd = 1\nperiod = "total"',
+        "of the whole pool and of a period",
+    ),
+    "two keys": (
+        '[pool.a]\nupstream = "openai:http://h/v1"\nkey_env = "A"\nkey_file = "b"',
+        "not come with key_file",
+    ),
+    "too many workers": (POOL + "[server]\nworkers = 31", "workers must be"),
     "a free budget": (POOL + "[budget]\nmean_cost_usd = 0.0", "be above 0"),
     "a quality above one": (POOL + "[budget]\nmean_quality = 1.5", "in [0, 1]"),
     "too much exploring": (POOL + "[router]\nexplore = 2", "in [0, 1]"),
@@ -98,12 +116,37 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
     (entry,) = config.pool
     assert config.names == ("a model/1",)
     assert (entry.kind, entry.target, entry.upstream_model) == ("openai", "https://h:8/v1", "m")
-    assert entry.cost_usd(1_000_000, 500_000) == 4.0
+    assert tariffs(config)["a model/1"].at(0).cost(1_000_000, 500_000) == 4 * 10**12
     assert config.router.file == tmp_path / "r.turnout"
     assert config.router.trust == ("mine",)
     assert config.ledger.path == Path("/var/ledger.sqlite")
     assert config.budget == BudgetConfig(mean_cost_usd=1.0, period=10)
     assert (config.server.host, config.server.port, config.router.explore) == ("::1", 0, 1.0)
+
+
+def test_a_price_has_to_be_known(tmp_path: Path) -> None:
+    """Of each destination: told here, in a table, or free on purpose; and a budget needs one."""
+    table = tmp_path / "prices.toml"
+    table.write_text(
+        'version = "7"\n[[models.m]]\nusd_per_million_input_tokens = 1\n'
+        "usd_per_million_output_tokens = 2\n"
+    )
+    entry = '[pool.a]\nupstream = "openai:http://h/v1"\n'
+    listed = '[prices]\nfile = "prices.toml"\n'
+
+    def made(text: str) -> Any:
+        return tariffs(parse(text, tmp_path / "turnout.toml"))["a"].at(0)
+
+    assert made(listed + entry + 'model = "m"').cost(1_000_000, 0) == 10**12
+    assert made(listed + entry + 'price = "m"').version == "7"
+    assert made(entry + "free = true").free
+    for text, said in [
+        (entry, "pool.a must have a price"),
+        (listed + entry + 'model = "n"', "be in price table 7"),
+        (entry + "free = true\n[budget]\nmean_cost_usd = 1", "a pool that costs something"),
+    ]:
+        with pytest.raises(ConfigError, match=said):
+            made(text)
 
 
 def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def model() -> LanguageModel:
 
 @pytest.fixture
 def upstream(model: LanguageModel) -> LabUpstream:
-    return LabUpstream(name="tiny", model=model, price=lambda read, written: read + 100.0 * written)
+    return LabUpstream(name="tiny", model=model)
 
 
 def ask(text: str, **more: Any) -> ChatRequest:
@@ -43,13 +43,37 @@ def ask(text: str, **more: Any) -> ChatRequest:
     return parse(body, max_prompt_chars=10_000)
 
 
+class Heard:
+    """Keeps what passes; `Passing`."""
+
+    def __init__(self, most: int = 1 << 30) -> None:
+        self.usage: Any = None
+        self.completion_id: str | None = None
+        self.events = 0
+        self.on_flow: Any = None
+        self.pieces: list[bytes] = []
+        self.over = False
+        self.enough = asyncio.Event()
+        self._most = most
+
+    def write(self, data: bytes) -> None:
+        self.pieces.append(data)
+        if len(self.pieces) >= self._most:
+            self.enough.set()
+
+    def finish(self, data: bytes) -> None:
+        self.pieces.append(data)
+        self.over = True
+
+
 async def _gather(upstream: LabUpstream, request: ChatRequest) -> Any:
+    heard = Heard()
     try:
         reply = await upstream.complete(request)
-        chunks = [chunk async for chunk in upstream.stream(request)]
+        await upstream.stream(request, heard)
     finally:
         await upstream.close()
-    return reply, chunks
+    return reply, heard
 
 
 @pytest.mark.parametrize("text", ["Add 2 and 3", "zebra", "x"])
@@ -61,12 +85,12 @@ def test_both_ways_give_what_the_model_writes(
     more = {} if limit is None else {"max_tokens": limit}
     more["stream_options"] = {"include_usage": True}  # type: ignore[assignment]
     (written,) = model.generate([text], max_tokens=limit)
-    reply, chunks = asyncio.run(_gather(upstream, ask(text, **more)))
+    reply, heard = asyncio.run(_gather(upstream, ask(text, **more)))
     whole = orjson.loads(reply.body)
     assert whole["choices"][0]["message"]["content"] == written.text
-    assert reply.usage.cost_usd == written.prompt_tokens + 100.0 * written.completion_tokens
+    assert reply.usage["prompt_tokens"] == written.prompt_tokens
     assert whole["usage"]["completion_tokens"] == written.completion_tokens
-    events = b"".join(chunk.data for chunk in chunks).split(b"\n\n")
+    events = b"".join(heard.pieces).split(b"\n\n")
     assert events[-2:] == [b"data: [DONE]", b""]
     data = [orjson.loads(event.removeprefix(b"data: ")) for event in events[:-2]]
     pieces = [one["choices"][0]["delta"].get("content", "") for one in data if one["choices"]]
@@ -74,8 +98,9 @@ def test_both_ways_give_what_the_model_writes(
     assert data[0]["choices"][0]["delta"]["role"] == "assistant"
     assert data[-2]["choices"][0]["finish_reason"] == whole["choices"][0]["finish_reason"]
     assert data[-1]["usage"]["total_tokens"] == whole["usage"]["total_tokens"]
-    assert chunks[-1].last
-    assert chunks[-1].usage == reply.usage
+    assert heard.over
+    assert heard.usage == reply.usage
+    assert heard.completion_id == data[0]["id"]
 
 
 def test_a_prompt_too_long_is_refused_without_being_told(upstream: LabUpstream) -> None:
@@ -99,7 +124,7 @@ def test_a_bad_limit_is_the_requests_fault(upstream: LabUpstream, limit: Any) ->
 def test_a_refusal_comes_before_the_first_piece_of_a_stream(upstream: LabUpstream) -> None:
     async def first() -> None:
         try:
-            await anext(upstream.stream(ask("q" * 500)))
+            await upstream.stream(ask("q" * 500), Heard())
         finally:
             await upstream.close()
 
@@ -111,11 +136,14 @@ def test_leaving_a_stream_stops_the_model(upstream: LabUpstream, model: Language
     """Closing after one piece ends the work on the thread; closing the upstream waits for it."""
 
     async def leave() -> str:
-        chunks = upstream.stream(ask("Add 2 and 3"))
-        first = await anext(chunks)
-        await chunks.aclose()
+        heard = Heard(most=1)
+        streaming = asyncio.ensure_future(upstream.stream(ask("Add 2 and 3"), heard))
+        await heard.enough.wait()
+        streaming.cancel()
+        await asyncio.wait([streaming])
         await upstream.close()
-        return first.data.decode()
+        assert not heard.over
+        return heard.pieces[0].decode()
 
     assert "assistant" in asyncio.run(leave())
 
@@ -131,10 +159,9 @@ def test_a_model_that_breaks_is_heard_of(model: LanguageModel) -> None:
             raise MemoryError
 
     async def listen() -> None:
-        upstream = LabUpstream(name="broken", model=Broken(), price=lambda read, written: 0.0)
+        upstream = LabUpstream(name="broken", model=Broken())
         try:
-            async for _ in upstream.stream(ask("hi")):
-                pass
+            await upstream.stream(ask("hi"), Heard())
         finally:
             await upstream.close()
 
@@ -153,9 +180,13 @@ def test_the_gateway_serves_a_model_of_this_process(
 ) -> None:
     """Its exact tokens and cost are in the ledger, and a prompt it cannot read goes elsewhere."""
     config = make_config()
-    parts = build(config)
-    mixed = {**parts.upstreams, "cheap": upstream}
-    with serve_parts(config, replace(parts, upstreams=mixed)) as served:
+
+    def mixed(config: Any, clock: Any) -> Any:
+        parts = build(config, clock)
+        charges = {"cheap": lambda read, written: (read + 100 * written) * 10**12}
+        return replace(parts, upstreams={**parts.upstreams, "cheap": upstream}, charges=charges)
+
+    with serve_parts(config, mixed) as served:
         short = served.chat("zebra", stream=stream)
         pinned = served.chat("q" * 500, "cheap", stream=stream)
         routed = served.chat("q" * 500, stream=stream)

@@ -12,14 +12,17 @@ from turnout.core import ConfigError, Pool, RouterFileError
 from turnout.parts import store
 from turnout.parts.decide import Decider, compile_decider
 from turnout.parts.pacing import Pacer
+from turnout.parts.priced import one_choice
 from turnout.serve.build import build, check
-from turnout.serve.config import BudgetConfig, parse
+from turnout.serve.config import parse
 from turnout.serve.errors import RequestError
-from turnout.serve.pace import FixedPrice, make_pace
-from turnout.serve.policy import Decision, Named, Routed
+from turnout.serve.pace import FixedPrice, PeriodPace, make_pace
+from turnout.serve.policy import Decision, Named, Opaque, Routed
 from turnout.serve.request import ChatRequest, prompt_of
 from turnout.serve.request import parse as parse_request
 from turnout.serve.routers import make_policy
+from turnout.serve.tables import BudgetConfig
+from turnout.serve.wire.clock import Clock
 
 MEASURED = [
     {"price": 100.0, "cost": 0.001, "quality": 0.5},
@@ -82,17 +85,47 @@ def test_the_pace_hears_of_routed_requests_only(
 ) -> None:
     """What a named model costs is outside the budget of routed ones; a failure has cost nothing."""
     config = make_config("ok", "status-500", router="fallbacks = 0")
-    pace, made = Spy(0.0), build(config)
+    pace = Spy(0.0)
     router = store.load(config.router.file, trust=("by_length",)).router
     pool, rng = Pool(names=config.names), np.random.default_rng(0)
     routed = Routed(compile_decider(router, pool), pace, explore=0.0, rng=rng)
     named = Named(routed, config.names)
-    with serve_parts(config, replace(made, policy=named)) as served:
+    with serve_parts(config, lambda c, k: replace(build(c, k), policy=named)) as served:
         served.chat("hi", "cheap")
         served.chat("hi")
         served.chat("a prompt that is longer than twenty characters")
     cost = pytest.approx((11 + 3 * 4) / 1e6)
     assert pace.heard == [(0.001,), (0.001, cost), (0.02,), (0.02, 0.0)]
+
+
+class FirstThatIsUp:
+    """A router without figures that takes the first destination there is."""
+
+    names = ("a", "b", "c")
+
+    def route(self, inputs: Any, pool: Pool, *, budget: Any, rng: Any) -> Any:
+        first = int(np.flatnonzero(pool.available)[0])
+        return one_choice(np.full(len(inputs), first), pool.m)
+
+
+def test_only_what_is_allowed_is_decided_on() -> None:
+    """By figures or by a router without any: choice and fallbacks stay within the allowed."""
+    pool, rng = Pool(names=("a", "b", "c")), np.random.default_rng(0)
+    routed = Routed(Decider(Figures(), pool), FixedPrice(0.0), explore=0.0, rng=rng)
+    opaque = Opaque(FirstThatIsUp(), pool, 0.0, rng=rng)
+    request = parse_request(
+        b'{"model":"auto","messages":[{"role":"user","content":"x"}]}', max_prompt_chars=9
+    )
+    for policy, first in ((routed, "c"), (opaque, "a")):
+        assert policy.decide(request).destination == first
+        decision = policy.decide(request, frozenset({"b"}))
+        assert (decision.destination, decision.order) == ("b", ())
+        decision = policy.decide(request, frozenset({"b", "c"}))
+        assert {decision.destination, *decision.order} == {"b", "c"}
+    drawn = Routed(Decider(Figures(), pool), FixedPrice(0.0), explore=1.0, rng=rng)
+    decisions = [drawn.decide(request, frozenset({"a", "b"})) for _ in range(50)]
+    assert {one.destination for one in decisions} == {"a", "b"}
+    assert {one.propensity for one in decisions} == {0.5}
 
 
 def test_budgets_become_prices() -> None:
@@ -108,6 +141,32 @@ def test_budgets_become_prices() -> None:
     assert guessed.price == pytest.approx(10.0)
     assert make_pace(BudgetConfig(mean_quality=0.7), MEASURED, 10).price == 60.0
     assert make_pace(BudgetConfig(mean_quality=0.1), MEASURED, 10).price == 100.0
+
+
+def test_a_hard_budget_is_spread_over_its_period() -> None:
+    """What is left over the requests to come sets the price: less money, or less time, moves it."""
+    pace = make_pace(BudgetConfig(pace="all"), MEASURED, 10, paced=(24.0, 1))
+    assert isinstance(pace, PeriodPace)
+    day = 86_400_000
+
+    def after(left_usd: float, requests: int) -> float:
+        made = make_pace(BudgetConfig(pace="all"), MEASURED, 10, paced=(24.0, 1))
+        assert isinstance(made, PeriodPace)
+        assert made.due(1_000)
+        made.tick(1_000, left_usd, day, day)
+        assert not made.due(2_000)
+        for second in range(1, 13):
+            for _ in range(requests):
+                made.decided(0.01)
+                made.settled(0.01, 0.01)
+            made.tick(1_000 + 5_000 * second, left_usd, day, day)
+        return made.price
+
+    rich, fair, poor = (after(usd, 10) for usd in (10_000.0, 1_700.0, 100.0))
+    assert rich == 0.0
+    assert rich < fair < poor
+    assert after(1_700.0, 40) > fair  # four times the requests are to come
+    assert pace.due(1_000)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +238,7 @@ def test_router_files_that_cannot_serve_are_refused(router_file: Path, tmp_path:
     assert untrusted.trust == ("by_length",)
     for config, said in cases:
         with pytest.raises(RouterFileError, match=said):
-            build(config, {})
+            build(config, Clock(), {})
         with pytest.raises(RouterFileError, match=said):
             check(config, {})
         assert not config.ledger.path.exists()
@@ -210,7 +269,7 @@ def test_a_key_variable_has_to_hold_a_key(tmp_path: Path, value: str | None, sai
     text = '[pool.a]\nupstream = "openai:http://127.0.0.1:9/v1"\nkey_env = "MY_KEY"'
     config = parse(text, tmp_path / "turnout.toml")
     with pytest.raises(ConfigError, match=said) as caught:
-        build(config, {} if value is None else {"MY_KEY": value})
+        build(config, Clock(), {} if value is None else {"MY_KEY": value})
     assert "MY_KEY" in str(caught.value)
     assert "sk-" not in str(caught.value)
     assert not config.ledger.path.exists()
@@ -219,4 +278,4 @@ def test_a_key_variable_has_to_hold_a_key(tmp_path: Path, value: str | None, sai
 def test_an_unknown_laboratory_model_is_refused(tmp_path: Path) -> None:
     config = parse('[pool.a]\nupstream = "lab:huge"', tmp_path / "turnout.toml")
     with pytest.raises(ConfigError, match=r"pool\.a\.upstream must name a laboratory model"):
-        build(config, {})
+        build(config, Clock(), {})

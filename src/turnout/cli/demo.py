@@ -88,7 +88,8 @@ def command(
             from turnout.serve.run import serve
 
             console.print(f"\n[dim]{time.perf_counter() - started:.0f} s so far.[/dim]\n")
-            serve(load(config), say=click.echo)  # as it is: a command to copy must not be wrapped
+            # as it is: a command to copy must not be wrapped
+            serve(load(config), reread=lambda: load(config), say=click.echo)
             return
         report = _send(config, requests, seed + 1, console)
     report["seconds"] = round(time.perf_counter() - started, 1)
@@ -198,7 +199,7 @@ def _send(config: Path, requests: int, seed: int, console: Console) -> dict[str,
     from turnout import lab
     from turnout.serve.background import running
     from turnout.serve.config import load
-    from turnout.serve.ledger import SQLiteLedger
+    from turnout.serve.money import reading
 
     problems = lab.problems(requests, seed=seed)
     settings = load(config)
@@ -212,8 +213,7 @@ def _send(config: Path, requests: int, seed: int, console: Console) -> dict[str,
 
         with client, ThreadPoolExecutor(WORKERS) as workers:
             served = list(workers.map(one, enumerate(problems)))
-    with contextlib.closing(SQLiteLedger(settings.ledger.path)) as ledger:
-        spent_by_id = {row["id"]: row["cost_usd"] for row in ledger.rows()}
+    spent_by_id = {row["id"]: row["cost_usd"] for row in reading.rows(settings.ledger.path)}
     spent = [spent_by_id[one.id] for one in served]  # the ledger may hold earlier runs
     console.print("Asking every model the same requests, to compare ...")
     with _bar("comparing", len(lab.names()) * requests) as advance:

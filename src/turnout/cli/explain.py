@@ -80,9 +80,10 @@ def _asked(
     from turnout.core import InputError, Pool, RouterFileError
     from turnout.parts.decide import compile_decider
     from turnout.parts.priced import Priced
-    from turnout.serve.config import BudgetConfig, ServerConfig, load
+    from turnout.serve.config import load
     from turnout.serve.request import check_prompt
     from turnout.serve.routers import first_pace, read_router
+    from turnout.serve.tables import BudgetConfig, ServerConfig
     from turnout.serve.why import explain
 
     limit, names, kept = ServerConfig().max_prompt_chars, None, BudgetConfig(**given)
@@ -112,12 +113,12 @@ def _asked(
 def _served(config: Path, name: str) -> Explanation:
     """What the ledger says of one request."""
     from turnout.core import InputError
-    from turnout.serve import _schema
     from turnout.serve.config import load
+    from turnout.serve.money import reading
     from turnout.serve.why import explain
 
     settings = load(config)
-    row = _schema.find(settings.ledger.path, name)
+    row = reading.find(settings.ledger.path, name)
     if row is None:
         hint = "Pass the x-turnout-id header of an answer, or the completion's id."
         raise InputError("--request", "be in the ledger", name, hint)
@@ -127,7 +128,7 @@ def _served(config: Path, name: str) -> Explanation:
     names = tuple(row["quality"])
     went = row["fallback_from"] or row["destination"]
     quality, cost = (list(row[key].values()) for key in ("quality", "cost"))
-    return explain(names, quality, cost, row["price"], went=went)
+    return explain(names, quality, cost, row["price"], went=went, propensity=row["propensity"])
 
 
 def _show(reasons: Explanation) -> None:

@@ -17,12 +17,19 @@ T = TypeVar("T")
 _ALSO_CALLED = {
     "api_key": "key_env",
     "api_key_env": "key_env",
+    "api_key_file": "key_file",
+    "authentication": "keys",
+    "auth": "keys",
     "base_url": "upstream",
     "budget": "mean_cost_usd",
     "database": "path",
     "db": "path",
     "key": "key_env",
     "mean_cost": "mean_cost_usd",
+    "limit": "usd",
+    "max_body_bytes": "body_bytes",
+    "max_concurrency": "parallel",
+    "processes": "workers",
     "timeout": "timeout_seconds",
     "url": "upstream",
 }
@@ -67,7 +74,13 @@ def section(
     for name, item in known.items():
         if name not in data and item.default is MISSING and item.default_factory is MISSING:
             raise ConfigError(f"{source}: {where}.{name}", "be given", None, f"Add {name} = ... .")
+    # a default path is beside the file, as one that stands in it is
     values = {
+        name: folder / item.default
+        for name, item in known.items()
+        if isinstance(item.default, Path)
+    }
+    values |= {
         key: _typed(source, f"{where}.{key}", value, hints[key], folder)
         for key, value in data.items()
     }
@@ -82,15 +95,17 @@ def _typed(source: Path, where: str, value: Any, hint: Any, folder: Path) -> Any
     """`value` as the annotated type; text is never shown, it may be a pasted key."""
     union = get_origin(hint) in (Union, UnionType)
     options = [item for item in (get_args(hint) if union else (hint,)) if item is not type(None)]
-    wanted = get_origin(options[0]) or options[0]
-    if wanted is tuple and isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return tuple(value)
-    if wanted is Path and isinstance(value, str) and value:
-        return folder / Path(value).expanduser()
-    if wanted is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if wanted is not Path and type(value) is wanted:
-        return value
-    rule = f"be {_WORDS[wanted]}"
+    for option in options:
+        wanted = get_origin(option) or option
+        if wanted is tuple and isinstance(value, list):
+            if all(isinstance(item, str) for item in value):
+                return tuple(value)
+        elif wanted is Path and isinstance(value, str) and value:
+            return folder / Path(value).expanduser()
+        elif wanted is float and isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+        elif wanted is not Path and type(value) is wanted:
+            return value
+    rule = f"be {_WORDS[get_origin(options[0]) or options[0]]}"
     shown = "text" if isinstance(value, str) else value
     raise ConfigError(f"{source}: {where}", rule, shown, "Correct the value.")

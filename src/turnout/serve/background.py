@@ -3,45 +3,46 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from starlette.types import ASGIApp
-
 from turnout.core import ConfigError
-from turnout.serve.app import create_app
+from turnout.serve.build import Make, build, store
 from turnout.serve.config import Config
-from turnout.serve.run import bind, server
+from turnout.serve.run import bind
+from turnout.serve.worker import Shared, Worker, counters
 
 __all__ = ["Running", "running"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Running:
-    """A server that runs.
+    """A gateway that runs.
 
     Parameters
     ----------
     url : str
         Such as `http://127.0.0.1:40123`.
-    app : ASGI application
     """
 
     url: str
-    app: ASGIApp
 
 
 @contextmanager
-def running(what: ASGIApp | Config, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[Running]:
-    """Serve an application, or the gateway of a configuration, while the block runs.
+def running(
+    config: Config, make: Make = build, *, host: str = "127.0.0.1", port: int = 0
+) -> Iterator[Running]:
+    """Serve the gateway of a configuration with one worker while the block runs.
 
     On leaving, requests in progress are finished and the ledger is written.
 
     Parameters
     ----------
-    what : ASGI application or Config
-        A `Config`'s own host and port do not count here.
+    config : Config
+        Its own host, port and number of workers do not count here.
+    make : callable
+        Makes what decides and what answers.
     host, port
         Where to listen; port 0 takes any free one.
 
@@ -55,25 +56,38 @@ def running(what: ASGIApp | Config, *, host: str = "127.0.0.1", port: int = 0) -
         As `turnout.serve.run.serve`.
     """
     with bind(host, port) as listener:
-        app = create_app(what) if isinstance(what, Config) else what
-        served = server(app)
-        stopped: list[BaseException] = []
-
-        def run() -> None:
-            try:
-                served.run(sockets=[listener])
-            except BaseException as error:
-                stopped.append(error)
-                listener.close()  # whoever waits to be answered is not to wait for ever
-
-        thread = threading.Thread(target=run, name="turnout-serve", daemon=True)
-        # The socket already listens: whoever connects before the loop turns just waits.
-        thread.start()
+        kept = store(config, workers=1)
         try:
-            yield Running(url="http://{}:{}".format(*listener.getsockname()[:2]), app=app)
+            memory = bytearray(counters(config, 1).nbytes)
+            worker = Worker(Shared(config, kept, memory), 0, host, make)
+            stops: list[Callable[[], None]] = []
+            stopped: list[BaseException] = []
+            serving = threading.Event()
+
+            def ready(stop: Callable[[], None]) -> None:
+                stops.append(stop)
+                serving.set()
+
+            def run() -> None:
+                try:
+                    worker.run(listener, signals=False, ready=ready)
+                except BaseException as error:
+                    stopped.append(error)
+                finally:
+                    serving.set()
+
+            thread = threading.Thread(target=run, name="turnout-serve", daemon=True)
+            thread.start()
+            serving.wait()
+            try:
+                if not stopped:
+                    yield Running(url="http://{}:{}".format(*listener.getsockname()[:2]))
+            finally:
+                for stop in stops:
+                    stop()
+                thread.join()
         finally:
-            served.should_exit = True
-            thread.join()
+            kept.close()
     if stopped:
         hint = f"{type(stopped[0]).__name__}. Its log says why."
         raise ConfigError("the gateway", "start and stop in good order", None, hint)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import traceback
-from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
 
-from turnout.core import InputError, TurnoutError, UpstreamError
+from turnout.core import BudgetExceededError, InputError, TurnoutError, UpstreamError
 
-__all__ = ["AnswerError", "RequestError", "body", "status_of", "where"]
+__all__ = ["AnswerError", "RequestError", "body", "code_of", "headers_of", "status_of", "where"]
+
+#: Longest `retry-after` told, seconds: a month and a day, the longest period of a budget.
+_LONGEST = 32 * 86_400
 
 
 class RequestError(InputError):
@@ -56,10 +59,14 @@ class AnswerError(UpstreamError):
         HTTP status of the answer.
     retry : bool
         Another destination may do better; False where the request itself is at fault.
+    passing : bool
+        The same destination may do better after a while.
+    retry_after : float, optional
+        Seconds that it asked to be left alone for.
+    charged : bool
+        The destination was at work on the request and may charge for it all the same.
     reply : bytes, optional
         The upstream's own JSON error, where it may be passed on as it is.
-    headers : mapping
-        Headers of the upstream to pass on, such as `retry-after`.
     """
 
     def __init__(
@@ -72,23 +79,48 @@ class AnswerError(UpstreamError):
         *,
         status: int = 502,
         retry: bool = True,
+        passing: bool = False,
+        retry_after: float | None = None,
+        charged: bool = False,
         reply: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(f"upstream {destination!r}", rule, value, hint)
         self.destination: Final = destination
         self.code: Final = code
         self.status: Final = status
         self.retry: Final = retry
+        self.passing: Final = passing
+        self.retry_after: Final = retry_after
+        self.charged: Final = charged
         self.reply: Final = reply
-        self.headers: Final = dict(headers or {})
 
 
 def status_of(error: BaseException) -> int:
     """The HTTP status that tells of an error."""
     if isinstance(error, RequestError | AnswerError):
         return error.status
-    return 500
+    return 429 if _waits(error) else 500
+
+
+def code_of(error: BaseException) -> str:
+    """Short name of an error, stable for programs."""
+    if isinstance(error, RequestError | AnswerError):
+        return error.code
+    if isinstance(error, BudgetExceededError):
+        return "budget_exceeded"
+    return "rate_limit_exceeded" if _waits(error) else "internal_error"
+
+
+def headers_of(error: BaseException) -> bytes:
+    """Header lines that belong to the answer: when to come back, and how to show a key."""
+    if isinstance(error, RequestError):
+        return bytes(getattr(error, "headers", b""))
+    after = getattr(error, "wait_s", None)
+    if isinstance(error, AnswerError) and error.status in (429, 503):
+        after = error.retry_after
+    if after is None:
+        return b""
+    return b"retry-after: %d\r\n" % min(max(math.ceil(after), 1), _LONGEST)
 
 
 def body(error: BaseException) -> bytes:
@@ -98,14 +130,24 @@ def body(error: BaseException) -> bytes:
     """
     if isinstance(error, AnswerError) and error.reply is not None:
         return error.reply
+    code = code_of(error)
+    param, message = None, str(error)
     if isinstance(error, RequestError):
-        kind, code, param, message = "invalid_request_error", error.code, error.field, str(error)
+        kind, param = getattr(error, "kind", "invalid_request_error"), error.field
     elif isinstance(error, AnswerError):
-        kind, code, param, message = "upstream_error", error.code, None, str(error)
+        kind = "upstream_error"
+    elif isinstance(error, BudgetExceededError):
+        kind = "insufficient_quota"
+    elif _waits(error):
+        kind = "rate_limit_error"
     else:
-        kind, code, param = "server_error", "internal_error", None
-        message = "The gateway failed on this request; its log says where."
+        kind, message = "server_error", "The gateway failed on this request; its log says where."
     return orjson.dumps({"error": {"message": message, "type": kind, "param": param, "code": code}})
+
+
+def _waits(error: BaseException) -> bool:
+    """Whether it is a limit that says how long to wait: a budget's, or a rate's."""
+    return isinstance(error, TurnoutError) and hasattr(error, "wait_s")
 
 
 def where(error: BaseException) -> str:

@@ -9,42 +9,56 @@ import orjson
 
 from turnout.serve import sse
 from turnout.serve.errors import AnswerError
-from turnout.serve.upstream import Chunk, Usage
 
 __all__ = ["StreamReader", "as_object"]
 
 
 class StreamReader:
-    """Turns the bytes of an upstream's event stream into chunks to pass on.
+    """Turns the bytes of an upstream's event stream into bytes to pass on.
+
+    Events pass as they are, never rebuilt; the usage event that nobody asked for is left out, and
+    from an error on nothing passes.
 
     Parameters
     ----------
     keep_usage : bool
         Whether the client asked for the usage event; if not, it is read and left out.
-    usage_of : callable
-        Prices the `usage` object of a completion.
     failed : callable
         Makes the failure of an error event from its data.
 
     Attributes
     ----------
+    usage : object
+        The last `usage` object told, as JSON gave it; None before.
+    completion_id : str, optional
+        The destination's name of the answer.
+    events : int
+        Events passed on that carry a piece of the answer: at least so many tokens were written.
     done : bool
         `data: [DONE]` has passed.
     failure : AnswerError, optional
         The upstream sent an error event; nothing after it is passed on.
     """
 
-    def __init__(
-        self,
-        *,
-        keep_usage: bool,
-        usage_of: Callable[[Any], Usage],
-        failed: Callable[[bytes], AnswerError],
-    ) -> None:
+    __slots__ = (
+        "_failed",
+        "_keep_usage",
+        "_named",
+        "_splitter",
+        "completion_id",
+        "done",
+        "events",
+        "failure",
+        "usage",
+    )
+
+    def __init__(self, *, keep_usage: bool, failed: Callable[[bytes], AnswerError]) -> None:
+        self.usage: Any = None
+        self.completion_id: str | None = None
+        self.events = 0
         self.done = False
         self.failure: AnswerError | None = None
         self._keep_usage = keep_usage
-        self._usage_of = usage_of
         self._failed = failed
         self._named = False
         self._splitter = sse.Splitter()
@@ -54,31 +68,26 @@ class StreamReader:
         """Bytes held of an event that has not ended."""
         return len(self._splitter.rest)
 
-    def feed(self, data: bytes) -> Chunk:
-        """The whole events that these bytes complete, up to the end or an error."""
+    def feed(self, data: bytes) -> bytes:
+        """What these bytes complete of the stream, to pass on; up to the end or an error."""
+        if self._named and not self._splitter.rest and _plain(data):
+            self.events += data.count(b"data:")
+            return data
         kept: list[bytes] = []
-        usage: Usage | None = None
-        name: str | None = None
         for event in self._splitter.feed(data):
             text = sse.payload(event)
             if text == sse.DONE:
                 kept.append(event)
                 self.done = True
                 break
-            # Only events that may matter are parsed; inside a string these quotes are escaped.
-            if text and (not self._named or b'"usage"' in text or b'"error"' in text):
-                fields = as_object(text) or {}
-                if fields.get("error") is not None:
-                    self.failure = self._failed(text)
+            if text:
+                self.events += 1
+                if self._left_out(text):
+                    continue
+                if self.failure is not None:
                     break
-                if not self._named and isinstance(fields.get("id"), str):
-                    name, self._named = fields["id"], True
-                if isinstance(fields.get("usage"), dict):
-                    usage = self._usage_of(fields["usage"])
-                    if not self._keep_usage and not fields.get("choices"):
-                        continue
             kept.append(event)
-        return Chunk(data=b"".join(kept), usage=usage, completion_id=name, last=self.done)
+        return b"".join(kept)
 
     def finish(self) -> bytes:
         """What is left when the upstream closed: an end mark without its blank line, or nothing."""
@@ -86,6 +95,26 @@ class StreamReader:
             return b""
         self.done = True
         return self._splitter.rest + b"\n\n"
+
+    def _left_out(self, text: bytes) -> bool:
+        """Read an event if it may matter; True for the usage event that nobody asked for."""
+        # inside a string these quotes are escaped
+        if self._named and b'"usage"' not in text and b'"error"' not in text:
+            return False
+        fields = as_object(text) or {}
+        if fields.get("error") is not None:
+            self.failure = self._failed(text)
+            return False
+        if not self._named and isinstance(fields.get("id"), str):
+            self.completion_id, self._named = fields["id"], True
+        usage = fields.get("usage")
+        if not isinstance(usage, dict):
+            return False
+        self.usage = usage
+        if self._keep_usage or fields.get("choices"):
+            return False
+        self.events -= 1
+        return True
 
 
 def as_object(text: bytes) -> dict[str, Any] | None:
@@ -95,3 +124,13 @@ def as_object(text: bytes) -> dict[str, Any] | None:
     except orjson.JSONDecodeError:
         return None
     return data if isinstance(data, dict) else None
+
+
+def _plain(data: bytes) -> bool:
+    """Whether these are whole events of which none can matter, told without taking them apart."""
+    return (
+        (data.endswith(b"\n\n") or data.endswith(b"\r\n\r\n"))
+        and b"[DONE]" not in data
+        and b'"error"' not in data
+        and data.count(b'"usage"') == data.count(b'"usage":null')
+    )

@@ -1,247 +1,327 @@
-"""One request on its way: asked, passed on, and entered in the ledger whatever happens."""
+"""One request on its way: asked, passed on, and entered in the books whatever happens."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, Final
 from urllib.parse import quote
 
-from starlette.types import Receive, Send
-
-from turnout.serve import http, sse
-from turnout.serve.errors import AnswerError, body, status_of, where
-from turnout.serve.ledger import Entry
+from turnout.core import BudgetExceededError
+from turnout.serve import sse
+from turnout.serve.desk import Desk, Lane
+from turnout.serve.errors import AnswerError, body, code_of, status_of, where
+from turnout.serve.guard.breaker import REFUSED
+from turnout.serve.guard.refusal import RefusedError
+from turnout.serve.money.entry import Entry
+from turnout.serve.money.hold import Hold
+from turnout.serve.money.usage import read_usage
 from turnout.serve.policy import Decision
 from turnout.serve.request import ChatRequest
-from turnout.serve.upstream import EVENT_STREAM, Chunk, Upstream, Usage, truncated
+from turnout.serve.upstream import EVENT_STREAM, JSON, Reply
+from turnout.serve.wire.server import Request
 
-__all__ = ["Exchange"]
+__all__ = ["CLIENT_GONE", "Exchange"]
 
 _log = logging.getLogger("turnout.serve")
 
 #: Status of a request whose client went away, as web servers log it.
-CLIENT_GONE = 499
+CLIENT_GONE: Final = 499
+#: Between events; every reader of events passes over it.
+_COMMENT: Final = b":\n\n"
+_JSON_HEAD = f"content-type: {JSON}\r\n".encode()
+_STREAM_HEAD = f"content-type: {EVENT_STREAM}\r\ncache-control: no-cache\r\n".encode()
 
 
 class Exchange:
     """Asks the destination decided on, or the next best, and passes the answer on.
 
+    A streamed answer passes through the exchange itself (see `Passing`).
+
     Parameters
     ----------
-    request : ChatRequest
+    desk : Desk
+        What the requests of a worker share.
+    http : Request
+        Whom to answer.
+    chat : ChatRequest
     decision : Decision
-    upstreams : mapping of str to Upstream
-        The pool.
-    fallbacks : int
-        How many further destinations may be tried while nothing has been sent.
+    names : sequence of str
+        Where to ask, in this order.
+    hold : Hold
+        Its place in the books, and what is set aside for it at the first of these.
+    key : str
+        Id of the client's key.
     arrived : float
         `time.perf_counter()` when the request arrived.
-    health : dict of str to str or None
-        Kept up to date: code of each destination's last failure, None once it has answered.
-    on_end : callable
-        Called once with the exchange when all about it is known: before the client can see the
-        end of its answer, so that whoever gives feedback at once finds the request on record.
     """
+
+    __slots__ = (
+        *("_begun", "_chat", "_decision", "_desk", "_ended", "_error", "_first", "_hold", "_http"),
+        *("_key", "_names", "_status", "_worked", "arrived", "asked", "completion_id", "events"),
+        *("on_flow", "tries", "usage"),
+    )
 
     def __init__(
         self,
-        request: ChatRequest,
+        desk: Desk,
+        http: Request,
+        chat: ChatRequest,
         decision: Decision,
-        upstreams: Mapping[str, Upstream],
         *,
-        fallbacks: int,
+        names: Sequence[str],
+        hold: Hold,
+        key: str,
         arrived: float,
-        health: dict[str, str | None],
-        on_end: Callable[[Exchange], None],
     ) -> None:
-        self.id = f"tn-{uuid.uuid4().hex}"
-        self.request = request
-        self.decision = decision
-        self._upstreams = upstreams
-        self._left = [decision.destination, *decision.order[:fallbacks]]
-        self._arrived = arrived
-        self._time = time.time()
-        self._asked = decision.destination
-        self._usage = Usage()
-        self._completion_id: str | None = None
-        self._first: float | None = None
-        self._health = health
-        self._on_end = on_end
+        self.usage: Any = None
+        self.completion_id: str | None = None
+        self.events = 0
+        self.on_flow: Callable[[bool], None] | None = None
+        self.arrived = arrived
+        self.asked = names[0]
+        self.tries = 0
+        self._desk = desk
+        self._http = http
+        self._chat = chat
+        self._decision = decision
+        self._names = names
+        self._hold = hold
+        self._key = key
+        self._begun = False
         self._ended = False
+        self._worked = False  # the destination may be at work, or have been, and charge for it
+        self._first: float | None = None
         self._status = 200
         self._error: str | None = None
 
-    async def run(self, receive: Receive, send: Send) -> None:
-        """Answer the client; stop all work as soon as it goes away."""
-        work = asyncio.ensure_future(self._answer(send))
-        gone = asyncio.ensure_future(http.disconnected(receive))
+    async def run(self) -> None:
+        """Answer the client; whatever happens, the books are closed exactly once."""
+        http = self._http
         try:
-            await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
-            if self._ended:
-                await work
-            elif not work.done():
-                self._fail(CLIENT_GONE, "client_disconnected")
+            reply = await self._ask()
+            if reply is not None:
+                self._whole(reply)
+        except (AnswerError, RefusedError, BudgetExceededError) as failure:
+            self._fail(status_of(failure), code_of(failure))
+            if http.started:
+                self._break_off(failure)
+            else:
+                self._end()
+                if isinstance(failure, RefusedError):
+                    self._desk.meters.refused(failure.reason)
+                self._desk.refuse(http, failure, self._headers())
         except asyncio.CancelledError:
-            self._fail(CLIENT_GONE, "cancelled")
-            raise
-        finally:
-            for task in (work, gone):
-                task.cancel()
-            await asyncio.gather(work, gone, return_exceptions=True)
-            broken = None if work.cancelled() else work.exception()
-            if broken is not None:
-                self._fail(500, "internal_error")
+            self._fail(CLIENT_GONE, "client_disconnected")
             self._end()
-        if broken is not None:
-            raise broken
+            http.abort()
+            raise
+        except Exception as error:
+            _log.error("request failed: %s", where(error))
+            self._fail(500, "internal_error")
+            if http.started:
+                self._break_off(error)
+            else:
+                self._end()
+                self._desk.refuse(http, error, self._headers())
 
-    def entry(self) -> Entry:
-        """What the ledger is to remember."""
-        decision, usage = self.decision, self._usage
-        moved = self._asked != decision.destination
-        return Entry(
-            id=self.id,
-            time=self._time,
-            model=self.request.model,
-            destination=self._asked,
+    def close(self) -> None:
+        """Close the books of a request that was cancelled before it could begin to run."""
+        if not self._ended:
+            self._fail(CLIENT_GONE, "client_disconnected")
+            self._end()
+
+    def write(self, data: bytes) -> None:
+        """Pass on some whole events; see `Passing`."""
+        if not self._begun:
+            self._begin()
+        self._http.write(data)
+
+    def finish(self, data: bytes) -> None:
+        """Pass on the events that hold the end mark; see `Passing`."""
+        if not self._begun:
+            self._begin()
+        # whoever gives feedback at once is to find the request on record
+        self._end()
+        self._http.write(data)
+        self._http.end()
+
+    async def _ask(self) -> Reply | None:
+        """The answer of the first destination that gives one; None where it has been streamed."""
+        desk, names = self._desk, self._names
+        last: Exception | None = None
+        for place, name in enumerate(names):
+            lane = desk.lanes[name]
+            lane.retries.begun()
+            if place:
+                desk.meters.left(names[place - 1])
+            tries = 0
+            wait: float | None = 0.0
+            while wait is not None:
+                if wait:
+                    desk.meters.retried(name)
+                    # the clock is coarse: whoever was told to wait is not to come a moment early
+                    await asyncio.sleep(wait + 2 * desk.clock.period)
+                wait = None
+                try:
+                    return await self._try(name, lane)
+                except (RefusedError, BudgetExceededError) as refusal:
+                    # there is no room: not this destination's failure, and no reason to wait here
+                    last = last or refusal
+                except AnswerError as failure:
+                    if self._begun or not failure.retry:
+                        raise
+                    _log.warning("%s failed: %s", name, failure.code)
+                    last = failure
+                    tries += 1
+                    # another destination is there at once
+                    if place + 1 == len(names) and failure.passing:
+                        wait = lane.retries.wait(tries, failure.retry_after)
+        assert last is not None
+        raise last
+
+    async def _try(self, name: str, lane: Lane) -> Reply | None:
+        desk = self._desk
+        ticket = lane.breaker.admit()
+        if ticket == REFUSED:
+            raise lane.resting()
+        outcome: AnswerError | None = None
+        good = asked = False
+        try:
+            turn = desk.gate.enter(name)
+            if turn is not None:
+                try:
+                    await turn
+                except asyncio.CancelledError:
+                    desk.gate.give_up(name, turn)
+                    raise
+            began = desk.clock.now
+            try:
+                if name != self._hold.destination:
+                    self._hold.move(name)
+                self.asked = name
+                self.tries += 1
+                asked = self._worked = True
+                if self._chat.stream:
+                    await lane.upstream.stream(self._chat, self)
+                    reply = None
+                else:
+                    reply = await lane.upstream.complete(self._chat)
+                good = True
+                return reply
+            except AnswerError as failure:
+                outcome = failure
+                self._worked = failure.charged
+                raise
+            finally:
+                desk.gate.leave(name, desk.clock.now - began)
+        finally:
+            if good or (outcome is not None and outcome.status < 500 and outcome.status != 429):
+                # a refusal of the request itself is an answer, too
+                lane.breaker.success(ticket)
+                lane.failure = None
+                desk.meters.tried(name, 0)
+            elif outcome is not None:
+                lane.breaker.failure(ticket, outcome.retry_after)
+                lane.failure = outcome.code
+                desk.meters.tried(name, 1)
+            else:
+                lane.breaker.forget(ticket)
+                if asked:
+                    desk.meters.tried(name, 2)
+
+    def _whole(self, reply: Reply) -> None:
+        self._first = time.perf_counter() - self.arrived
+        self._begun = True
+        self.usage, self.completion_id = reply.usage, reply.completion_id
+        self._end()
+        headers = _JSON_HEAD + self._headers()
+        if not self._hold.estimated and self._hold.cost is not None:
+            headers += b"x-turnout-spent-usd: %.9g\r\n" % (self._hold.cost / 1e12)
+        self._http.reply(200, headers, reply.body)
+
+    def _begin(self) -> None:
+        self._first = time.perf_counter() - self.arrived
+        self._http.on_flow = self._flow
+        self._http.on_doubt = self._ping
+        self._http.start(200, _STREAM_HEAD + self._headers())
+        self._begun = True
+
+    def _ping(self) -> None:
+        """Send a comment, between events, to find out whether the client still listens."""
+        self._http.write(_COMMENT)
+
+    def _flow(self, full: bool) -> None:
+        if self.on_flow is not None:
+            self.on_flow(full)
+
+    def _break_off(self, error: BaseException) -> None:
+        """End a stream that has begun: say so, and never as if it were whole."""
+        if self._ended:
+            return
+        _log.warning("%s broke in mid-stream: %s", self.asked, where(error))
+        self._end()
+        self._http.write(sse.event(body(error)))
+        self._http.end()
+
+    def _end(self) -> None:
+        """Close the books; once, and before the client can see the end of its answer."""
+        if self._ended:
+            return
+        self._ended = True
+        desk, decision, hold, name = self._desk, self._decision, self._hold, self.asked
+        seconds = time.perf_counter() - self.arrived
+        usage = read_usage(self.usage)
+        charge = desk.lanes[name].charge
+        entry = Entry(
+            status=self._status,
+            usage=usage,
+            cost=None if usage is None or charge is None else charge(usage[0], usage[1]),
+            charged=self._begun or self._worked,
+            seen=self.events,
             price=decision.price,
             propensity=decision.propensity,
             quality=dict(zip(decision.names, decision.quality, strict=False)),
-            cost=dict(zip(decision.names, decision.cost, strict=False)),
-            prompt_chars=len(self.request.prompt),
-            stream=self.request.stream,
-            input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens,
-            cost_usd=usage.cost_usd,
-            latency_s=time.perf_counter() - self._arrived,
+            predicted=dict(zip(decision.names, decision.cost, strict=False)),
+            prompt_chars=len(self._chat.prompt),
+            latency_s=seconds,
             first_token_s=self._first,
-            status=self._status,
             error_type=self._error,
-            fallback_from=decision.destination if moved else None,
-            completion_id=self._completion_id,
+            fallback_from=None if name == decision.destination else decision.destination,
+            completion_id=self.completion_id,
+            tries=self.tries,
         )
-
-    def spent(self) -> float:
-        """USD this has cost: as the destination counted, else as predicted once it had begun."""
-        if self._usage.cost_usd is not None:
-            return self._usage.cost_usd
-        if self._first is None:
-            return 0.0
-        predicted = dict(zip(self.decision.names, self.decision.cost, strict=False))
-        return predicted.get(self._asked, 0.0)
-
-    async def _answer(self, send: Send) -> None:
-        try:
-            await (self._streamed(send) if self.request.stream else self._whole(send))
-        except AnswerError as failure:  # nothing has been sent yet
-            self._fail(status_of(failure), failure.code)
-            self._end()
-            await http.send_error(send, failure, self._headers())
-
-    async def _whole(self, send: Send) -> None:
-        while True:
-            try:
-                reply = await self._next().complete(self.request)
-            except AnswerError as failure:
-                self._give_up_or_go_on(failure)
-                continue
-            break
-        self._begun()
-        self._usage, self._completion_id = reply.usage, reply.completion_id
-        headers = self._headers()
-        if reply.usage.cost_usd is not None:
-            headers.append((b"x-turnout-spent-usd", f"{reply.usage.cost_usd:.9g}".encode()))
-        self._end()
-        await http.send_json(send, 200, reply.body, headers)
-
-    async def _streamed(self, send: Send) -> None:
-        while True:
-            chunks = self._next().stream(self.request)
-            async with aclosing(chunks):
-                try:
-                    first = await anext(chunks, None)
-                    if first is None:
-                        raise truncated(self._asked)
-                except AnswerError as failure:
-                    self._give_up_or_go_on(failure)
-                    continue
-                await self._pass_on(first, chunks, send)
-                return
-
-    async def _pass_on(self, first: Chunk, chunks: AsyncIterator[Chunk], send: Send) -> None:
-        """Send a stream that has begun; if it breaks, say so; never end it as if it were whole."""
-        self._begun()
-        headers = [*self._headers(), (b"cache-control", b"no-cache")]
-        await http.start(send, 200, EVENT_STREAM, headers)
-        try:
-            await self._piece(first, send)
-            async for chunk in chunks:
-                await self._piece(chunk, send)
-        except Exception as error:
-            code = error.code if isinstance(error, AnswerError) else "internal_error"
-            self._fail(status_of(error), code)
-            _log.warning("%s broke in mid-stream: %s", self._asked, where(error))
-            self._end()
-            await self._send_piece(sse.event(body(error)), send)
-        self._end()
-        await send({"type": "http.response.body", "body": b""})
-
-    async def _piece(self, chunk: Chunk, send: Send) -> None:
-        self._usage = chunk.usage or self._usage
-        self._completion_id = chunk.completion_id or self._completion_id
-        if chunk.last:
-            self._end()
-        if chunk.data:
-            await self._send_piece(chunk.data, send)
-
-    async def _send_piece(self, data: bytes, send: Send) -> None:
-        await send({"type": "http.response.body", "body": data, "more_body": True})
-
-    def _next(self) -> Upstream:
-        self._asked = self._left.pop(0)
-        return self._upstreams[self._asked]
-
-    def _give_up_or_go_on(self, failure: AnswerError) -> None:
-        _log.warning("%s failed: %s", self._asked, failure.code)
-        if failure.status >= 500:
-            self._health[self._asked] = failure.code
-        if not failure.retry or not self._left:
-            raise failure
-
-    def _begun(self) -> None:
-        self._health[self._asked] = None
-        self._first = time.perf_counter() - self._arrived
-
-    def _end(self) -> None:
-        if not self._ended:
-            self._ended = True
-            self._on_end(self)
+        cost = desk.books.close(hold, entry)
+        desk.gate.release(self._key)
+        tokens = None if usage is None else (usage[0], usage[1])
+        desk.meters.answered(name, self._status, seconds, self._first, tokens, cost)
+        desk.policy.settle(decision, cost / 1e12)
 
     def _fail(self, status: int, code: str) -> None:
         self._status, self._error = status, code
 
-    def _headers(self) -> list[tuple[bytes, bytes]]:
+    def _headers(self) -> bytes:
         """The decision, for the client to see; names are quoted so that any name is safe here."""
-        decision = self.decision
-        headers = {
-            "id": self.id,
-            "destination": _name(self._asked),
-            "price": f"{decision.price:.6g}",
-        }
+        decision = self._decision
+        told = [
+            f"x-turnout-id: {self._hold.name}\r\nx-turnout-destination: {_quoted(self.asked)}\r\n"
+            f"x-turnout-price: {decision.price:.6g}\r\n"
+        ]
         if decision.propensity is not None:
-            headers["propensity"] = f"{decision.propensity:.6g}"
-        if self._asked != decision.destination:
-            headers["fallback-from"] = _name(decision.destination)
-        for label, figures in (("quality", decision.quality), ("cost", decision.cost)):
-            if figures:
-                pairs = zip(decision.names, figures, strict=True)
-                headers[label] = ",".join(f"{_name(name)}={value:.6g}" for name, value in pairs)
-        return [(f"x-turnout-{key}".encode(), value.encode()) for key, value in headers.items()]
+            told.append(f"x-turnout-propensity: {decision.propensity:.6g}\r\n")
+        if self.asked != decision.destination:
+            told.append(f"x-turnout-fallback-from: {_quoted(decision.destination)}\r\n")
+        if decision.quality:
+            names = [_quoted(name) for name in decision.names]
+            for label, figures in (("quality", decision.quality), ("cost", decision.cost)):
+                pairs = [f"{name}={value:.6g}" for name, value in zip(names, figures, strict=True)]
+                told.append(f"x-turnout-{label}: {','.join(pairs)}\r\n")
+        return "".join(told).encode()
 
 
-def _name(name: str) -> str:
+@cache
+def _quoted(name: str) -> str:
     return quote(name, safe="/:._-@+~ ()[]")

@@ -9,7 +9,7 @@ import asyncio
 import threading
 import time
 import uuid
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -20,7 +20,7 @@ from turnout.lab import tokenizer
 from turnout.serve import sse
 from turnout.serve.errors import AnswerError
 from turnout.serve.request import ChatRequest, last_user
-from turnout.serve.upstream import Chunk, Price, Reply, Usage
+from turnout.serve.upstream import Passing, Reply
 
 __all__ = ["LabUpstream", "Model", "Written"]
 
@@ -70,14 +70,11 @@ class LabUpstream:
     name : str
         Name in the pool.
     model : Model
-    price : callable
-        Cost in USD of so many tokens read and written.
     """
 
-    def __init__(self, *, name: str, model: Model, price: Price) -> None:
+    def __init__(self, *, name: str, model: Model) -> None:
         self.name = name
         self._model = model
-        self._price = price
         # one thread: a model's arithmetic gains nothing from being run twice at once
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"turnout-lab-{name}")
 
@@ -93,17 +90,17 @@ class LabUpstream:
             raise self._refusal(error) from None
         # the mark that ends an answer counts as written but stands for no text
         whole = len(tokenizer.encode(written.text)) < written.completion_tokens
-        usage = self._usage(written.prompt_tokens, written.completion_tokens)
+        usage = _told(written.prompt_tokens, written.completion_tokens)
         head = _head(self.name, "chat.completion")
         choice = {
             "index": 0,
             "message": {"role": "assistant", "content": written.text},
             "finish_reason": _finish(whole),
         }
-        body = orjson.dumps({**head, "choices": [choice], "usage": _told(usage)})
+        body = orjson.dumps({**head, "choices": [choice], "usage": usage})
         return Reply(body=body, usage=usage, completion_id=head["id"])
 
-    async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
+    async def stream(self, request: ChatRequest, passing: Passing) -> None:
         """The answer in pieces; see `Upstream`."""
         prompt, limit = last_user(request.fields), _limit(request)
         loop = asyncio.get_running_loop()
@@ -128,12 +125,13 @@ class LabUpstream:
             loop.call_soon_threadsafe(pieces.put_nowait, end)
 
         head = _head(self.name, "chat.completion.chunk")
+        passing.completion_id = head["id"]
         work = loop.run_in_executor(self._executor, write)
         delta: dict[str, str] = {"role": "assistant"}
         try:
             while isinstance(piece := await pieces.get(), str):
-                data = _event(head, {**delta, "content": piece})
-                yield Chunk(data=data, completion_id=head["id"])
+                passing.events += 1
+                passing.write(_event(head, {**delta, "content": piece}))
                 delta = {}
         finally:
             stop.set()
@@ -142,20 +140,15 @@ class LabUpstream:
         if piece is not None:
             raise piece
         await work
-        usage = self._usage(len(self._model.tokens(prompt)), len(tokens))
+        usage = passing.usage = _told(len(self._model.tokens(prompt)), len(tokens))
         data = _event(head, delta, _finish(tokens[-1] == tokenizer.END))
         if request.wants_usage:
-            data += sse.event(orjson.dumps({**head, "choices": [], "usage": _told(usage)}))
-        yield Chunk(
-            data=data + sse.event(sse.DONE), usage=usage, completion_id=head["id"], last=True
-        )
+            data += sse.event(orjson.dumps({**head, "choices": [], "usage": usage}))
+        passing.finish(data + sse.event(sse.DONE))
 
     async def close(self) -> None:
         """Let the thread end once it is done."""
         self._executor.shutdown(wait=True, cancel_futures=True)
-
-    def _usage(self, read: int, written: int) -> Usage:
-        return Usage(input_tokens=read, output_tokens=written, cost_usd=self._price(read, written))
 
     def _refusal(self, error: InputError) -> AnswerError:
         """A prompt too long for this model may fit another one; a bad option fits none."""
@@ -198,8 +191,7 @@ def _event(head: dict[str, Any], delta: dict[str, str], finish: str | None = Non
     return sse.event(orjson.dumps({**head, "choices": [choice]}))
 
 
-def _told(usage: Usage) -> dict[str, int]:
-    read, written = usage.input_tokens or 0, usage.output_tokens or 0
+def _told(read: int, written: int) -> dict[str, int]:
     return {
         "prompt_tokens": read,
         "completion_tokens": written,

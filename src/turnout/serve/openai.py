@@ -1,4 +1,4 @@
-"""Destinations that speak OpenAI's interface over HTTP, asked with aiohttp's client.
+"""Destinations that speak OpenAI's interface over HTTP.
 
 Bytes go through as they are: of the request only `model` changes (and `stream_options`, so that
 a stream tells its usage), of the answer only the usage event nobody asked for is left out.
@@ -6,28 +6,49 @@ a stream tells its usage), of the answer only the usage event nobody asked for i
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import asyncio
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from io import BytesIO
-from typing import Any
+from typing import Protocol
 
-import aiohttp
 import orjson
 
 from turnout.serve.errors import AnswerError
 from turnout.serve.events import StreamReader, as_object
+from turnout.serve.guard.retry import failure_may_pass, read_retry_after, status_may_pass
 from turnout.serve.request import ChatRequest
-from turnout.serve.splice import splice
-from turnout.serve.upstream import EVENT_STREAM, JSON, Chunk, Price, Reply, Usage, truncated
+from turnout.serve.splice import respell, splice
+from turnout.serve.upstream import EVENT_STREAM, JSON, Passing, Reply, truncated
+from turnout.serve.wire.client import Call, Failure, Origin
 
 __all__ = ["OpenAIUpstream", "Secret"]
 
 #: Statuses by which an upstream says that the request itself is wrong: passed on, never retried
 #: elsewhere.
 _CLIENT_FAULTS = frozenset({400, 409, 413, 415, 422})
+#: Statuses by which an upstream asks to be left alone for a while.
+_ASKING = frozenset({429, 503})
+#: What asks a stream to tell its usage.
+_TELL = b'"stream_options":{"include_usage":true},'
 #: Longest event kept while waiting for its end.
 _MAX_EVENT = 16 * 1024 * 1024
+#: Longest refusal read for its words.
+_MAX_REFUSAL = 64 * 1024
+
+#: What became of a call, by the kind of the connection's failure: code, rule, value, status.
+_FAILURES = {
+    "connect": ("connection", "be reachable", "no connection", 502),
+    "connect_timeout": ("connect_timeout", "accept a connection in time", "none", 504),
+    "tls": ("tls", "prove who it is", "a certificate or handshake that is not good", 502),
+    "address": ("address", "be at an address that may be called", "another one", 502),
+    "headers_timeout": ("headers_timeout", "begin its answer in time", "no headers", 504),
+    "first_timeout": ("first_token_timeout", "send a first piece in time", "none", 504),
+    "idle_timeout": ("idle_timeout", "go on with its answer in time", "a pause too long", 504),
+    "total_timeout": ("timeout", "answer in time", "no whole answer before the time limit", 504),
+    "protocol": ("bad_reply", "speak HTTP/1.1", "something else", 502),
+    "too_large": ("bad_reply", "answer within the limits", "too much", 502),
+}
 
 
 @dataclass(frozen=True)
@@ -50,135 +71,150 @@ class OpenAIUpstream:
     ----------
     name : str
         Name in the pool, for errors.
-    base_url : str
-        Such as `https://api.openai.com/v1`.
+    whole, streamed : Origin
+        Connections to its host, for answers at once and for those in pieces, whose time limits
+        differ; `close` closes them.
+    path : str
+        Of the base URL, such as `/v1`.
     model : str
         What the upstream calls the model.
-    price : callable
-        Cost in USD of so many input and output tokens.
     key : Secret, optional
         Sent as a bearer token.
-    timeout_seconds, connect_timeout_seconds : float
-        Longest for the whole answer, and to connect.
+    max_answer_bytes : int
+        Longest whole answer.
     """
 
     def __init__(
         self,
         *,
         name: str,
-        base_url: str,
+        whole: Origin,
+        streamed: Origin,
+        path: str,
         model: str,
-        price: Price,
         key: Secret | None = None,
-        timeout_seconds: float = 600.0,
-        connect_timeout_seconds: float = 5.0,
+        max_answer_bytes: int = 64 * 1024 * 1024,
     ) -> None:
         self.name = name
-        self._url = base_url.rstrip("/") + "/chat/completions"
+        self._origins = (whole, streamed)
+        self._path = path.rstrip("/").encode() + b"/chat/completions"
         self._model = orjson.dumps(model)
-        self._price = price
         self._key = key
-        self._timeout = aiohttp.ClientTimeout(
-            total=timeout_seconds, sock_connect=connect_timeout_seconds
-        )
-        self._session: aiohttp.ClientSession | None = None
+        self._limit = max_answer_bytes
+        self._headers = tuple(_headers(accept, key) for accept in (JSON, EVENT_STREAM))
 
     async def complete(self, request: ChatRequest) -> Reply:
         """The whole answer; see `Upstream`."""
-        async with self._asked(splice(request.body, {"model": self._model}), JSON) as response:
-            body = await response.read()
-            data = as_object(body)
-            if data is None or data.get("error") is not None:
-                raise self._bad("be answered with a JSON completion")
-            name = data.get("id")
-            return Reply(
-                body=body,
-                usage=self._usage(data.get("usage")),
-                completion_id=name if isinstance(name, str) else None,
-            )
-
-    async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
-        """The answer in pieces; see `Upstream`."""
-        changes = {"model": self._model}
-        if not request.wants_usage:
-            options = request.fields.get("stream_options") or {}
-            changes["stream_options"] = orjson.dumps({**options, "include_usage": True})
-        reader = StreamReader(
-            keep_usage=request.wants_usage, usage_of=self._usage, failed=self._error_event
+        body = respell(request.body, "model", request.model, self._model)
+        whole = _Whole(self, self._limit)
+        await self._ask(body, whole, False)
+        answer = b"".join(whole.pieces)
+        data = as_object(answer)
+        if data is None or data.get("error") is not None:
+            raise self.bad("be answered with a JSON completion")
+        name = data.get("id")
+        return Reply(
+            body=answer,
+            usage=data.get("usage"),
+            completion_id=name if isinstance(name, str) else None,
         )
-        async with self._asked(splice(request.body, changes), EVENT_STREAM) as response:
-            async for data in response.content.iter_any():
-                chunk = reader.feed(data)
-                if chunk.data or chunk.usage:
-                    yield chunk
-                if reader.failure is not None:
-                    raise reader.failure
-                if reader.done:
-                    return
-                if reader.pending > _MAX_EVENT:
-                    raise self._bad("send events that end")
-            rest = reader.finish()
-            if not reader.done:
-                raise truncated(self.name)
-            yield Chunk(data=rest, last=True)
+
+    async def stream(self, request: ChatRequest, passing: Passing) -> None:
+        """The answer in pieces; see `Upstream`."""
+        body = self._telling(request)
+        reader = StreamReader(keep_usage=request.wants_usage, failed=self.error_event)
+        await self._ask(body, _Pieces(self, reader, passing), True)
+
+    def _telling(self, request: ChatRequest) -> bytes:
+        """The request as the upstream is to see it: asked to tell the usage of its stream."""
+        if request.wants_usage:
+            return respell(request.body, "model", request.model, self._model)
+        if "stream_options" not in request.fields:
+            return respell(request.body, "model", request.model, self._model, _TELL)
+        options = request.fields["stream_options"] or {}
+        told = orjson.dumps({**options, "include_usage": True})
+        return splice(request.body, {"model": self._model, "stream_options": told})
 
     async def close(self) -> None:
         """Close every connection."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        for origin in self._origins:
+            await origin.close()
 
-    @asynccontextmanager
-    async def _asked(self, body: bytes, accept: str) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The upstream's answer once its status is good; everything else becomes a failure."""
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0), timeout=self._timeout
-            )
-        headers = {"Content-Type": JSON, "Accept": accept, "Accept-Encoding": "identity"}
-        if self._key is not None:
-            headers["Authorization"] = f"Bearer {self._key.value}"
-        name, hint = self.name, "Ask again, or look at the upstream."
-        answered = False
+    @property
+    def traffic(self) -> tuple[int, int, int]:
+        """Connections that are open, and bytes read and written so far."""
+        ways = self._origins
+        read, written = sum(way.bytes_in for way in ways), sum(way.bytes_out for way in ways)
+        return sum(way.open for way in ways), read, written
+
+    async def _ask(self, body: bytes, taker: _Taker, streamed: bool) -> None:
+        """Send a request and wait for the end of its answer; let go of it when cancelled."""
+        hearing = _Hearing(self, taker)
+        call = self._origins[streamed].post(self._path, self._headers[streamed], body, hearing)
+        hearing.call = call
+        if streamed:
+            taker.flow(lambda full: call.pause() if full else call.resume())
         try:
-            # a redirect could carry the key to another host
-            async with self._session.post(
-                self._url, data=_payload(body), headers=headers, allow_redirects=False
-            ) as response:
-                answered = True
-                if response.status != 200:
-                    raise await self._refused(response)
-                if response.content_type != accept:
-                    raise self._bad(f"answer with {accept}")
-                yield response
-        except TimeoutError:
-            rule, value = "answer in time", "no whole answer before the time limit"
-            raise AnswerError(name, "timeout", rule, value, hint, status=504) from None
-        except aiohttp.ClientError as error:
-            if answered:
-                raise truncated(name) from None
-            value = type(error).__name__  # its message may hold the URL
-            raise AnswerError(name, "connection", "be reachable", value, hint) from None
+            await hearing.over
+        finally:
+            if hearing.listening:
+                hearing.listening = False
+                call.cancel()
+            elif not hearing.over.cancelled():
+                hearing.over.exception()  # it may have failed in the moment it was cancelled
 
-    async def _refused(self, response: aiohttp.ClientResponse) -> AnswerError:
+    def refused(
+        self, status: int, headers: Sequence[tuple[bytes, bytes]], text: bytes
+    ) -> AnswerError:
         """The failure that a bad status stands for."""
-        status = response.status
         rule, code = "answer with status 200", f"status_{status}"
         if status in _CLIENT_FAULTS:
-            # The upstream's words help here, and are about the client's own request.
-            text = await response.read()
+            # the upstream's words help here, and are about the client's own request
             shown = text if self._may_show(text) else None
             hint = "Change the request as the upstream asks."
             return AnswerError(
                 self.name, code, rule, status, hint, status=status, retry=False, reply=shown
             )
-        if status == 429:
-            wait = response.headers.get("retry-after", "")
-            headers = {"retry-after": wait} if wait.isdigit() else {}
-            hint = "Ask again later."
-            return AnswerError(self.name, code, rule, status, hint, status=429, headers=headers)
+        wait = next((value for name, value in headers if name == b"retry-after"), None)
         hint = "Check key_env and model of this pool entry." if status in (401, 403, 404) else ""
-        return AnswerError(self.name, code, rule, status, hint or "Ask again later.")
+        return AnswerError(
+            self.name,
+            code,
+            rule,
+            status,
+            hint or "Ask again later.",
+            status=429 if status == 429 else 502,
+            passing=status_may_pass(status),
+            retry_after=read_retry_after(wait, time.time()) if status in _ASKING else None,
+        )
+
+    def failed(self, failure: Failure) -> AnswerError:
+        """The failure that a broken connection stands for."""
+        if failure.kind == "closed" and failure.began:
+            return truncated(self.name)
+        code, rule, value, status = _FAILURES.get(failure.kind, _FAILURES["connect"])
+        hint = "Ask again, or look at the upstream."
+        return AnswerError(
+            self.name,
+            code,
+            rule,
+            value,
+            hint,
+            status=status,
+            passing=failure_may_pass(failure),
+            charged=failure.began or (failure.sent and status == 504),
+        )
+
+    def error_event(self, text: bytes) -> AnswerError:
+        """The failure that an error event in a stream stands for."""
+        shown = text if self._may_show(text) else None
+        rule, hint = "stream its answer", "What arrived is not whole; ask again."
+        return AnswerError(self.name, "error_event", rule, "an error event", hint, reply=shown)
+
+    def bad(self, rule: str) -> AnswerError:
+        """The failure of an upstream that answers with something else."""
+        hint = "Check that its base URL is an OpenAI-compatible one."
+        return AnswerError(self.name, "bad_reply", rule, "something else", hint)
 
     def _may_show(self, text: bytes) -> bool:
         data = as_object(text)
@@ -186,25 +222,170 @@ class OpenAIUpstream:
             return False
         return self._key is None or self._key.value.encode() not in text
 
-    def _error_event(self, text: bytes) -> AnswerError:
-        shown = text if self._may_show(text) else None
-        rule, hint = "stream its answer", "What arrived is not whole; ask again."
-        return AnswerError(self.name, "error_event", rule, "an error event", hint, reply=shown)
 
-    def _bad(self, rule: str) -> AnswerError:
-        hint = "Check that its base URL is an OpenAI-compatible one."
-        return AnswerError(self.name, "bad_reply", rule, "something else", hint)
+class _Taker(Protocol):
+    """Takes an answer whose status is good."""
 
-    def _usage(self, data: Any) -> Usage:
-        """Tokens as the upstream counts them, priced; nothing where it does not say."""
-        if not isinstance(data, Mapping):
-            return Usage()
-        read, written = data.get("prompt_tokens"), data.get("completion_tokens")
-        if not isinstance(read, int) or not isinstance(written, int) or min(read, written) < 0:
-            return Usage()
-        return Usage(input_tokens=read, output_tokens=written, cost_usd=self._price(read, written))
+    kind: str
+
+    def data(self, data: bytes) -> AnswerError | None:
+        """Some of the body; what is wrong with it, if anything."""
+        ...
+
+    def complete(self) -> bool:
+        """Whether nothing more is wanted."""
+        ...
+
+    def end(self) -> AnswerError | None:
+        """The body has ended; what is wrong with that, if anything."""
+        ...
+
+    def flow(self, hold: Callable[[bool], None]) -> None:
+        """Who is to be told when the client cannot take more."""
+        ...
 
 
-def _payload(body: bytes) -> bytes | BytesIO:
-    """A body as aiohttp wants it: from a megabyte on in pieces, so that the loop keeps turning."""
-    return body if len(body) < 1 << 20 else BytesIO(body)
+class _Hearing:
+    """Hears a connection out and resolves `over`: with nothing once all is well, else a failure."""
+
+    __slots__ = (
+        *("_headers", "_refusal", "_size", "_status", "_taker", "_upstream"),
+        *("call", "listening", "over"),
+    )
+
+    def __init__(self, upstream: OpenAIUpstream, taker: _Taker) -> None:
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.call: Call | None = None
+        self.listening = True
+        self._upstream = upstream
+        self._taker = taker
+        self._status = 0
+        self._headers: Sequence[tuple[bytes, bytes]] = ()
+        self._refusal: list[bytes] = []
+        self._size = 0
+
+    def head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """The status line and headers; see `Receiver`."""
+        self._status, self._headers = status, headers
+        if status == 200:
+            kind = next((value for name, value in headers if name == b"content-type"), b"")
+            if kind.partition(b";")[0].strip().lower() != self._taker.kind.encode():
+                self._break(self._upstream.bad(f"answer with {self._taker.kind}"))
+
+    def data(self, data: bytes) -> None:
+        """Some of the body; see `Receiver`."""
+        if not self.listening:
+            return
+        if self._status == 200:
+            failure = self._taker.data(data)
+            if failure is not None:
+                self._break(failure)
+            elif self._taker.complete():
+                # the rest of the answer is its end mark: let the connection find it, for reuse
+                self._resolve(None)
+            return
+        self._size += len(data)
+        if self._size <= _MAX_REFUSAL:
+            self._refusal.append(data)
+        else:
+            self._break(self._upstream.refused(self._status, self._headers, b""))
+
+    def end(self, failure: Failure | None) -> None:
+        """Nothing comes after; see `Receiver`."""
+        if not self.listening:
+            return
+        if failure is not None and self._status in (0, 200):
+            self._resolve(self._upstream.failed(failure))
+        elif self._status != 200:
+            text = b"" if failure is not None else b"".join(self._refusal)
+            self._resolve(self._upstream.refused(self._status, self._headers, text))
+        else:
+            self._resolve(self._taker.end())
+
+    def _break(self, failure: AnswerError) -> None:
+        self._resolve(failure)
+        if self.call is not None:
+            self.call.cancel()
+
+    def _resolve(self, failure: AnswerError | None) -> None:
+        self.listening = False
+        if self.over.done():
+            return
+        if failure is None:
+            self.over.set_result(None)
+        else:
+            self.over.set_exception(failure)
+
+
+class _Whole:
+    """Keeps a whole answer."""
+
+    __slots__ = ("_limit", "_size", "_upstream", "pieces")
+    kind = JSON
+
+    def __init__(self, upstream: OpenAIUpstream, limit: int) -> None:
+        self.pieces: list[bytes] = []
+        self._upstream = upstream
+        self._limit = limit
+        self._size = 0
+
+    def data(self, data: bytes) -> AnswerError | None:
+        self._size += len(data)
+        if self._size > self._limit:
+            return self._upstream.bad(f"answer with at most {self._limit} bytes")
+        self.pieces.append(data)
+        return None
+
+    def complete(self) -> bool:
+        return False
+
+    def end(self) -> AnswerError | None:
+        return None
+
+    def flow(self, hold: Callable[[bool], None]) -> None:
+        """A whole answer is small enough to be taken."""
+
+
+class _Pieces:
+    """Passes a streamed answer on."""
+
+    __slots__ = ("_passing", "_reader", "_upstream")
+    kind = EVENT_STREAM
+
+    def __init__(self, upstream: OpenAIUpstream, reader: StreamReader, passing: Passing) -> None:
+        self._upstream = upstream
+        self._reader = reader
+        self._passing = passing
+
+    def data(self, data: bytes) -> AnswerError | None:
+        reader = self._reader
+        return self._pass(reader.feed(data))
+
+    def complete(self) -> bool:
+        return self._reader.done
+
+    def end(self) -> AnswerError | None:
+        rest = self._reader.finish()
+        return self._pass(rest) if self._reader.done else truncated(self._upstream.name)
+
+    def flow(self, hold: Callable[[bool], None]) -> None:
+        self._passing.on_flow = hold
+
+    def _pass(self, data: bytes) -> AnswerError | None:
+        reader, passing = self._reader, self._passing
+        passing.usage, passing.completion_id = reader.usage, reader.completion_id
+        passing.events = reader.events
+        if reader.done:
+            passing.finish(data)
+        elif data:
+            passing.write(data)
+        if reader.failure is None and reader.pending > _MAX_EVENT:
+            return self._upstream.bad("send events that end")
+        return reader.failure
+
+
+def _headers(accept: str, key: Secret | None) -> bytes:
+    lines = [f"content-type: {JSON}", f"accept: {accept}", "accept-encoding: identity"]
+    if key is not None:
+        lines.append(f"authorization: Bearer {key.value}")
+    return "".join(f"{line}\r\n" for line in lines).encode()

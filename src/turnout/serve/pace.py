@@ -7,12 +7,18 @@ from typing import Any, Protocol, final
 
 from turnout.core import ConfigError
 from turnout.parts.pacing import Pacer, Pacing, Plan
-from turnout.serve.config import BudgetConfig
+from turnout.serve.tables import BudgetConfig
 
-__all__ = ["FixedPrice", "Pace", "make_pace"]
+__all__ = ["FixedPrice", "Pace", "PeriodPace", "make_pace"]
 
 #: First price where nothing was measured: a tenth of quality for a mean request's money.
 _GUESS = 0.1
+#: Milliseconds between two targets, and seconds of requests that a budget is first taken to last.
+_EVERY, _FIRST = 5_000, 1_000
+#: Part of a period over which the rate of requests is remembered, and its bounds in milliseconds.
+_SHARE, _SHORTEST, _LONGEST = 1 / 24, 30_000, 3_600_000
+#: Least target, as a share of the mean so far: a budget that is spent needs no price to say so.
+_LEAST = 1e-3
 
 
 class Pace(Protocol):
@@ -54,7 +60,80 @@ class FixedPrice:
         """Nothing to learn."""
 
 
-def make_pace(budget: BudgetConfig, measured: Sequence[Mapping[str, Any]], rows: int) -> Pace:
+@final
+class PeriodPace:
+    """Spreads a hard budget over its period: what is left, over the requests still to come.
+
+    From time to time the target of a `Pacer` is set to that quotient. How many requests are still
+    to come is told by their rate so far, and the time that is left. Each worker keeps a pace of its
+    own, and sees a fair share of the requests.
+
+    Parameters
+    ----------
+    pacer : Pacer
+        Its first target counts until the first tick.
+    workers : int
+        Workers that share the budget.
+    """
+
+    def __init__(self, pacer: Pacer, workers: int) -> None:
+        self._pacer = pacer
+        self._workers = workers
+        self._seen = 0
+        self._rate = 0.0  # requests a millisecond, of this worker
+        self._weight = 0.0  # milliseconds that the rate was seen over
+        self._then = 0
+        self._ends = 0
+
+    @property
+    def price(self) -> float:
+        """See `Pace`."""
+        return self._pacer.price
+
+    def decided(self, expected_cost: float) -> None:
+        """See `Pace`."""
+        self._seen += 1
+        self._pacer.decided(expected_cost)
+
+    def settled(self, expected_cost: float, actual_cost: float) -> None:
+        """See `Pace`."""
+        self._pacer.settled(expected_cost, actual_cost)
+
+    def due(self, ms: int) -> bool:
+        """Whether a tick is due, milliseconds since 1970."""
+        return not self._then <= ms < self._then + _EVERY or ms >= self._ends
+
+    def tick(self, ms: int, left_usd: float, ends_ms: int, length_ms: int) -> None:
+        """Set the target.
+
+        Parameters
+        ----------
+        ms : int
+            Now, milliseconds since 1970.
+        left_usd : float
+            What is neither spent nor reserved of the budget, of all workers.
+        ends_ms, length_ms : int
+            When its period ends, and how long it is.
+        """
+        passed, self._then, self._ends = ms - self._then, ms, ends_ms
+        if self._weight == 0 and self._rate == 0:  # the first tick has nothing to compare with
+            self._weight, self._seen = 1e-9, 0
+            return
+        span = min(max(length_ms * _SHARE, _SHORTEST), _LONGEST)
+        self._weight = min(self._weight + passed, span)
+        self._rate += (self._seen / max(passed, 1) - self._rate) * min(passed / self._weight, 1.0)
+        self._seen = 0
+        to_come = max(self._rate * self._workers * max(ends_ms - ms, 0), 1.0)
+        mean = self._pacer.pacing.mean_cost
+        self._pacer.retarget(max(left_usd / to_come, _LEAST * mean))
+
+
+def make_pace(
+    budget: BudgetConfig,
+    measured: Sequence[Mapping[str, Any]],
+    rows: int,
+    paced: tuple[float, int] | None = None,
+) -> Pace:
     """The pace that keeps a budget.
 
     Parameters
@@ -65,6 +144,8 @@ def make_pace(budget: BudgetConfig, measured: Sequence[Mapping[str, Any]], rows:
         cost. Empty where nothing is known, or where it was measured on another pool.
     rows : int
         Requests it was measured on.
+    paced : (float, int), optional
+        The hard budget to spread over its period, in USD, and the workers that share it.
 
     Raises
     ------
@@ -75,17 +156,25 @@ def make_pace(budget: BudgetConfig, measured: Sequence[Mapping[str, Any]], rows:
     known = [point for point in measured if point.get("price") is not None]
     if budget.mean_quality is not None:
         return FixedPrice(_price_of(budget.mean_quality, known))
+    plan = _plan(known, rows)
+    if paced is not None:
+        usd, workers = paced
+        mean = usd / _FIRST if plan is None else (plan.spend[0] + plan.spend[-1]) / 2
+        return PeriodPace(Pacer(_pacing(mean, budget.period, plan)), workers)
     if budget.mean_cost_usd is None:
         return FixedPrice(budget.price or 0.0)
     mean = budget.mean_cost_usd
-    plan = _plan(known, rows)
-    if plan is None:
-        return Pacer(Pacing(mean_cost=mean, period=budget.period, price=_GUESS / mean))
-    if mean < plan.spend[0] * (1 - 1e-9):
+    if plan is not None and mean < plan.spend[0] * (1 - 1e-9):
         rule = f"be at least {plan.spend[0]:.6g}, the mean cost of the cheapest destinations"
         hint = "Raise the budget or add a cheaper destination."
         raise ConfigError("budget.mean_cost_usd", rule, mean, hint)
-    return Pacer(Pacing(mean_cost=mean, period=budget.period, plan=plan))
+    return Pacer(_pacing(mean, budget.period, plan))
+
+
+def _pacing(mean: float, period: int, plan: Plan | None) -> Pacing:
+    if plan is None:
+        return Pacing(mean_cost=mean, period=period, price=_GUESS / mean)
+    return Pacing(mean_cost=mean, period=period, plan=plan)
 
 
 def _plan(known: Sequence[Mapping[str, Any]], rows: int) -> Plan | None:

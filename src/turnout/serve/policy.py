@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, final
 
+import numpy as np
 from numpy.random import Generator
 
 from turnout.core import Budget, Pool, Router
 from turnout.parts.decide import Decider
 from turnout.parts.priced import columns
 from turnout.serve.errors import RequestError
-from turnout.serve.pace import Pace
+from turnout.serve.pace import FixedPrice, Pace
 from turnout.serve.request import ChatRequest
 
 __all__ = ["AUTO", "Decision", "Fixed", "Named", "Opaque", "Policy", "Routed", "explored"]
@@ -21,7 +22,7 @@ __all__ = ["AUTO", "Decision", "Fixed", "Named", "Opaque", "Policy", "Routed", "
 AUTO = "auto"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Decision:
     """Where one request goes, and why.
 
@@ -54,10 +55,21 @@ class Decision:
 
 
 class Policy(Protocol):
-    """Decides, and hears what its decisions cost."""
+    """Decides, and hears what its decisions cost.
 
-    def decide(self, request: ChatRequest) -> Decision:
-        """Choose a destination."""
+    Attributes
+    ----------
+    pace : Pace
+        What a unit of cost is worth at the moment.
+    """
+
+    @property
+    def pace(self) -> Pace:
+        """See above."""
+        ...
+
+    def decide(self, request: ChatRequest, allowed: frozenset[str] | None = None) -> Decision:
+        """Choose a destination; where `allowed` is given, among these alone."""
         ...
 
     def settle(self, decision: Decision, cost: float) -> None:
@@ -81,8 +93,13 @@ class Named:
         self._auto = auto
         self._names = tuple(names)
 
-    def decide(self, request: ChatRequest) -> Decision:
-        """The named destination and no other, or what `auto` decides.
+    @property
+    def pace(self) -> Pace:
+        """That of `auto`."""
+        return self._auto.pace
+
+    def decide(self, request: ChatRequest, allowed: frozenset[str] | None = None) -> Decision:
+        """The named destination and no other, allowed or not, or what `auto` decides.
 
         Raises
         ------
@@ -90,7 +107,7 @@ class Named:
             No destination goes by that name.
         """
         if request.model == AUTO:
-            return self._auto.decide(request)
+            return self._auto.decide(request, allowed)
         if request.model in self._names:
             return Decision(destination=request.model, propensity=1.0, names=(request.model,))
         rule = f"be one of {AUTO}, {', '.join(self._names)}"
@@ -115,9 +132,10 @@ class Fixed:
 
     def __init__(self, destination: str) -> None:
         self._decision = Decision(destination=destination, propensity=1.0, names=(destination,))
+        self.pace: Pace = FixedPrice()
 
-    def decide(self, request: ChatRequest) -> Decision:
-        """The one destination."""
+    def decide(self, request: ChatRequest, allowed: frozenset[str] | None = None) -> Decision:
+        """The one destination, allowed or not."""
         return self._decision
 
     def settle(self, decision: Decision, cost: float) -> None:
@@ -143,32 +161,33 @@ class Routed:
     def __init__(self, decider: Decider, pace: Pace, *, explore: float, rng: Generator) -> None:
         self._decider = decider
         self._names = decider.pool.names
-        self._pace = pace
+        self.pace: Pace = pace
         self._explore = explore
         self._rng = rng
 
-    def decide(self, request: ChatRequest) -> Decision:
+    def decide(self, request: ChatRequest, allowed: frozenset[str] | None = None) -> Decision:
         """`argmax_j quality[j] - price * cost[j]`, save for the explored share."""
-        price = self._pace.price
-        best, quality, cost = self._decider.decide(request.prompt, price)
-        m = len(self._names)
-        chosen, propensity = explored(best, m, self._explore, self._rng)
-        order = sorted(range(m), key=lambda j: (price * cost[j] - quality[j], cost[j]))
-        self._pace.decided(cost[chosen])
+        price, names = self.pace.price, self._names
+        up = None if allowed is None else [name in allowed for name in names]
+        best, quality, cost = self._decider.decide(request.prompt, price, up)
+        open_ = range(len(names)) if up is None else [j for j, ok in enumerate(up) if ok]
+        chosen, propensity = explored(best, open_, self._explore, self._rng)
+        order = sorted(open_, key=lambda j: (price * cost[j] - quality[j], cost[j]))
+        self.pace.decided(cost[chosen])
         return Decision(
-            destination=self._names[chosen],
+            destination=names[chosen],
             propensity=propensity,
             price=price,
-            names=self._names,
+            names=names,
             quality=tuple(quality),
             cost=tuple(cost),
-            order=tuple(self._names[j] for j in order if j != chosen),
+            order=tuple([names[j] for j in order if j != chosen]),
             expected_cost=cost[chosen],
         )
 
     def settle(self, decision: Decision, cost: float) -> None:
         """Let the price follow the spending."""
-        self._pace.settled(decision.expected_cost or 0.0, cost)
+        self.pace.settled(decision.expected_cost or 0.0, cost)
 
 
 @final
@@ -197,9 +216,10 @@ class Opaque:
         self._router = router
         self._pool = pool
         self._price = price
+        self.pace: Pace = FixedPrice(price)
         self._rng = rng
 
-    def decide(self, request: ChatRequest) -> Decision:
+    def decide(self, request: ChatRequest, allowed: frozenset[str] | None = None) -> Decision:
         """The router's choice; its propensity is not known.
 
         Raises
@@ -208,14 +228,21 @@ class Opaque:
             The router sends this prompt nowhere.
         """
         budget = Budget(price=self._price)
-        plan = self._router.route((request.prompt,), self._pool, budget=budget, rng=self._rng)
+        pool = self._pool
+        if allowed is not None:
+            pool = replace(pool, up=np.array([name in allowed for name in pool.names]))
+        plan = self._router.route((request.prompt,), pool, budget=budget, rng=self._rng)
         chosen = int(plan.index[0, 0])
         if chosen < 0:
             hint = "Name a model of the pool to have it answered anyway."
             rule = "be one the router sends somewhere"
             raise RequestError("prompt", rule, "none", hint, status=422, code="no_destination")
         names = self._pool.names
-        others = tuple(name for j, name in enumerate(names) if j != chosen)
+        others = tuple(
+            name
+            for j, name in enumerate(names)
+            if j != chosen and (allowed is None or name in allowed)
+        )
         return Decision(
             destination=names[chosen],
             propensity=None,
@@ -228,8 +255,8 @@ class Opaque:
         """Nothing to learn."""
 
 
-def explored(best: int, m: int, share: float, rng: Generator) -> tuple[int, float]:
-    """The best of m destinations, or for a share of requests one drawn evenly among them all.
+def explored(best: int, open_: Sequence[int], share: float, rng: Generator) -> tuple[int, float]:
+    """The best of some destinations, or for a share of requests one drawn evenly among them.
 
     Returns
     -------
@@ -238,5 +265,7 @@ def explored(best: int, m: int, share: float, rng: Generator) -> tuple[int, floa
     float
         The probability with which it was made.
     """
-    chosen = int(rng.integers(m)) if share > 0 and rng.random() < share else best
-    return chosen, share / m + (1 - share) * (chosen == best)
+    if share == 0:
+        return best, 1.0
+    chosen = open_[int(rng.integers(len(open_)))] if rng.random() < share else best
+    return chosen, share / len(open_) + (1 - share) * (chosen == best)

@@ -13,9 +13,11 @@ from turnout.serve.errors import RequestError
 __all__ = ["ChatRequest", "check_prompt", "last_user", "parse", "prompt_of"]
 
 _ROUTED_ROLES = ("system", "developer", "user")
+#: More answers to one request than anybody gives.
+_MOST_CHOICES = 128
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(slots=True, eq=False, kw_only=True)
 class ChatRequest:
     """One request for a chat completion.
 
@@ -33,6 +35,10 @@ class ChatRequest:
         Whether the answer is to come in pieces.
     wants_usage : bool
         Whether the client asked for the usage chunk at the end of a stream.
+    chars : int
+        Characters of text in all messages, also those it is not routed on.
+    choices : int
+        Answers asked for (`n`).
     """
 
     body: bytes = field(repr=False)
@@ -41,6 +47,8 @@ class ChatRequest:
     prompt: str = field(repr=False)
     stream: bool
     wants_usage: bool
+    chars: int = 0
+    choices: int = 1
 
 
 def parse(body: bytes, *, max_prompt_chars: int) -> ChatRequest:
@@ -71,13 +79,17 @@ def parse(body: bytes, *, max_prompt_chars: int) -> ChatRequest:
     options = data.get("stream_options")
     if options is not None and not isinstance(options, dict):
         raise RequestError("stream_options", "be an object", _kind(options), "Send an object.")
+    messages, n = data.get("messages"), data.get("n")
+    prompt = check_prompt(prompt_of(messages), max_prompt_chars)
     return ChatRequest(
         body=body,
         fields=data,
         model=model,
-        prompt=check_prompt(prompt_of(data.get("messages")), max_prompt_chars),
+        prompt=prompt,
         stream=bool(stream),
         wants_usage=bool(options and options.get("include_usage")),
+        chars=len(prompt) + _unrouted(messages),
+        choices=n if type(n) is int and 1 <= n <= _MOST_CHOICES else 1,
     )
 
 
@@ -106,6 +118,20 @@ def prompt_of(messages: Any) -> str:
         if message["role"] in _ROUTED_ROLES:
             texts.extend(_texts(message.get("content"), f"messages[{i}].content"))
     return "\n".join(texts)
+
+
+def _unrouted(messages: Any) -> int:
+    """Characters of the checked messages that are not routed on."""
+    chars = 0
+    for message in messages:
+        if message["role"] not in _ROUTED_ROLES:
+            content = message.get("content")
+            if isinstance(content, str):
+                chars += len(content)
+            elif isinstance(content, list):
+                texts = (part.get("text") for part in content if isinstance(part, dict))
+                chars += sum(len(text) for text in texts if isinstance(text, str))
+    return chars
 
 
 def last_user(fields: Mapping[str, Any]) -> str:

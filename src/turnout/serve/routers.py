@@ -13,11 +13,16 @@ from turnout.parts import store
 from turnout.parts.decide import compile_decider
 from turnout.parts.priced import Priced
 from turnout.parts.store import SavedRouter
-from turnout.serve.config import BudgetConfig, Config
+from turnout.serve.config import Config
 from turnout.serve.pace import Pace, make_pace
 from turnout.serve.policy import Fixed, Named, Opaque, Policy, Routed
+from turnout.serve.tables import BudgetConfig
 
 __all__ = ["first_pace", "make_policy", "read_router"]
+
+
+#: Seconds in which the kernel that reads texts may be compiled at a start.
+_COMPILE = 20.0
 
 
 def make_policy(config: Config) -> Policy:
@@ -39,8 +44,10 @@ def make_policy(config: Config) -> Policy:
     rng = np.random.default_rng(router.seed)
     if not isinstance(saved.router, Priced):
         return Named(_opaque(config, saved.router, pool, rng), config.names)
-    pace = first_pace(config.budget, saved, config.names)
+    pace = first_pace(config.budget, saved, config.names, _paced(config))
     decider = compile_decider(saved.router, pool)
+    # at a start there is time to compile; workers and later starts find it done
+    decider.use_kernel(build=True, seconds=_COMPILE)
     routed = Routed(decider, pace, explore=router.explore, rng=rng)
     return Named(routed, config.names)
 
@@ -69,7 +76,12 @@ def read_router(
     return saved
 
 
-def first_pace(budget: BudgetConfig, saved: SavedRouter, names: Sequence[str]) -> Pace:
+def first_pace(
+    budget: BudgetConfig,
+    saved: SavedRouter,
+    names: Sequence[str],
+    paced: tuple[float, int] | None = None,
+) -> Pace:
     """The pace that keeps a budget, started from what the router file knows of this pool.
 
     Raises
@@ -83,10 +95,18 @@ def first_pace(budget: BudgetConfig, saved: SavedRouter, names: Sequence[str]) -
     same = set(names) == set(saved.router.names)
     measured = saved.extra.get("frontier", []) if same else []
     try:
-        return make_pace(budget, measured, int(saved.extra.get("rows", 1)))
+        return make_pace(budget, measured, int(saved.extra.get("rows", 1)), paced)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         hint = f"{type(error).__name__} in its notes. Fit and save it again."
         raise RouterFileError("router.file", "be whole", "damaged notes", hint) from error
+
+
+def _paced(config: Config) -> tuple[float, int] | None:
+    """The hard budget to spread over its period, and the workers that share it."""
+    for rule in config.budgets:
+        if rule.name == config.budget.pace:
+            return float(rule.usd), config.server.workers
+    return None
 
 
 def _opaque(config: Config, router: Router, pool: Pool, rng: Generator) -> Policy:
@@ -97,6 +117,7 @@ def _opaque(config: Config, router: Router, pool: Pool, rng: Generator) -> Polic
         "router.explore": config.router.explore,
         "budget.mean_cost_usd": budget.mean_cost_usd,
         "budget.mean_quality": budget.mean_quality,
+        "budget.pace": budget.pace,
     }
     for name, value in asked.items():
         if value:

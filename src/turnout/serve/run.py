@@ -1,27 +1,36 @@
-"""Runs the gateway under uvicorn until it is told to stop."""
+"""Runs the gateway: its port, its supervisor and its workers, until it is told to stop."""
 
 from __future__ import annotations
 
-import ipaddress
+import contextlib
 import logging
+import mmap
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-import uvicorn
-from starlette.types import ASGIApp
-
-from turnout.core import ConfigError
-from turnout.serve.app import create_app
+from turnout.core import ConfigError, TurnoutError
+from turnout.serve.build import check, renewed, store
 from turnout.serve.config import Config
+from turnout.serve.guard.keys import check_open
+from turnout.serve.money.store import Store
+from turnout.serve.worker import Shared, Worker, counters
+from turnout.serve.workers import Supervisor, Work
 
-__all__ = ["bind", "ready", "serve", "server"]
+__all__ = ["bind", "ready", "serve"]
 
-#: Seconds that requests in progress are given at a stop.
-GRACE = 10
+_log = logging.getLogger("turnout.serve")
+#: Seconds that a worker is given at a stop beyond those its requests have.
+_GRACE = 10.0
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
     """A listening socket; port 0 takes any free one.
+
+    Parameters
+    ----------
+    host, port
+    shared : bool
+        Whether other sockets of this user may listen there, too.
 
     Raises
     ------
@@ -33,9 +42,12 @@ def bind(host: str, port: int) -> socket.socket:
     except socket.gaierror as error:
         hint = f"{error.strerror}. Use 127.0.0.1."
         raise ConfigError("server.host", "be an address of this machine", host, hint) from None
-    listener = socket.socket(kind, socket.SOCK_STREAM)
+    # asyncio sends small pieces at once only where the protocol is said
+    listener = socket.socket(kind, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(address)
         listener.listen(2048)
         listener.set_inheritable(True)
@@ -46,44 +58,97 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def server(app: ASGIApp) -> uvicorn.Server:
-    """A server for the application, quiet: no access log, no request in any message."""
-    config = uvicorn.Config(
-        app,
-        loop="auto",  # uvloop where it is installed
-        http="httptools",
-        ws="none",
-        lifespan="on",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        timeout_graceful_shutdown=GRACE,
-    )
-    return uvicorn.Server(config)
-
-
-def serve(config: Config, *, say: Callable[[str], None] = print) -> None:
+def serve(
+    config: Config, *, reread: Callable[[], Config], say: Callable[[str], None] = print
+) -> int:
     """Serve until interrupted, then finish what is in progress and write the ledger.
 
     The port is taken before anything else, so that a second gateway started by mistake touches
     nothing.
+
+    Parameters
+    ----------
+    config : Config
+    reread : callable
+        Reads the configuration again, at SIGHUP.
+    say : callable
+        Prints a line for whoever started it.
+
+    Returns
+    -------
+    int
+        Exit status.
 
     Raises
     ------
     ConfigError, RouterFileError
         Something the gateway needs is not as it has to be; nothing has been written.
     """
-    with bind(config.server.host, config.server.port) as listener:
-        app = create_app(config)
+    count, grace = config.server.workers, config.server.drain_seconds + _GRACE
+    with contextlib.ExitStack() as stack:
+        # each worker its own queue of new connections, and all of them ours to keep
+        listeners = [stack.enter_context(one) for one in _listeners(config)]
+        host, port = listeners[0].getsockname()[:2]
+        local = check_open(host, keys=config.keys.file is not None, allowed=config.server.open)
+        check(config)
         logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
-        host, port = listener.getsockname()[:2]
-        if not _is_loopback(host):
-            say(f"warning: {host} can be reached by others, and there is no authentication")
-        try:
-            say(ready(config, host, port))  # who reads it may already stop it
-            server(app).run(sockets=[listener])
-        except KeyboardInterrupt:  # uvicorn has already stopped in good order
+        if not local and config.keys.file is None:
+            say(f"warning: {host} can be reached by others, and nobody is asked for a key")
+        kept = [store(config, workers=2 * count)]
+        stack.callback(lambda: kept[-1].close())
+
+        def working(settings: Config, of: Store) -> Work:
+            memory = mmap.mmap(-1, counters(settings, 2 * count).nbytes)
+            shared = Shared(settings, of, memory)
+
+            def work(place: int, serving: Callable[[], None]) -> None:
+                worker = Worker(shared, place, host)
+                worker.run(listeners[place % count], signals=True, ready=lambda _: serving())
+
+            return work
+
+        def renew() -> tuple[Work, Callable[[], None]] | None:
+            try:
+                settings = reread()
+                check(settings)
+                _check_same(config, settings)
+                new = renewed(kept[-1], settings)
+            except TurnoutError as error:
+                _log.error("the configuration stays as it was: %s", error)
+                return None
+            return working(settings, new), lambda: kept.append(new)
+
+        supervisor = Supervisor(count, working(config, kept[0]), renew, grace=grace)
+        status = supervisor.run(lambda: say(ready(config, host, port)))
+        if not status:
             say("stopped")
+        return status
+
+
+def _listeners(config: Config) -> Iterator[socket.socket]:
+    """A socket for each worker, all on one port that nobody else has."""
+    host, port, count = config.server.host, config.server.port, config.server.workers
+    first = bind(host, port)
+    if count == 1:
+        yield first
+        return
+    # sockets that share a port would share it with a gateway that runs already, too
+    host, port = first.getsockname()[:2]
+    first.close()
+    for _ in range(count):
+        yield bind(host, port, shared=True)
+
+
+def _check_same(old: Config, new: Config) -> None:
+    """Refuse a change that only a start anew can make."""
+    for where, before, after in (
+        ("server.host", old.server.host, new.server.host),
+        ("server.port", old.server.port, new.server.port),
+        ("server.workers", old.server.workers, new.server.workers),
+        ("ledger.path", old.ledger.path, new.ledger.path),
+    ):
+        if before != after:
+            raise ConfigError(where, f"stay {before} while it serves", after, "Stop and start.")
 
 
 def ready(config: Config, host: str, port: int) -> str:
@@ -100,7 +165,3 @@ ready: {url} serves {", ".join(config.names)}; ledger {config.ledger.path}
   client = OpenAI(base_url="{url}/v1", api_key="none")
   client.chat.completions.create(model="auto", messages=[...])
 """
-
-
-def _is_loopback(host: str) -> bool:
-    return ipaddress.ip_address(host).is_loopback

@@ -2,40 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from turnout.serve.errors import AnswerError
 from turnout.serve.request import ChatRequest
 
-__all__ = ["EVENT_STREAM", "JSON", "Chunk", "Price", "Reply", "Upstream", "Usage", "truncated"]
+__all__ = ["EVENT_STREAM", "JSON", "Passing", "Reply", "Upstream", "truncated"]
 
 JSON = "application/json"
 EVENT_STREAM = "text/event-stream"
 
-#: Cost in USD of so many input and output tokens.
-Price = Callable[[int, int], float]
 
-
-@dataclass(frozen=True, kw_only=True)
-class Usage:
-    """What an answer took, as far as the destination says.
-
-    Parameters
-    ----------
-    input_tokens, output_tokens : int, optional
-        None = not said.
-    cost_usd : float, optional
-        None where the tokens are not known.
-    """
-
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cost_usd: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class Reply:
     """A whole answer.
 
@@ -43,50 +23,57 @@ class Reply:
     ----------
     body : bytes
         JSON, as the destination wrote it.
-    usage : Usage
+    usage : object
+        The `usage` object it told, as JSON gave it; None where it told none.
     completion_id : str, optional
         The destination's own name of the answer.
     """
 
     body: bytes = field(repr=False)
-    usage: Usage
+    usage: Any = None
     completion_id: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Chunk:
-    """Some whole events of a stream.
+class Passing(Protocol):
+    """A streamed answer on its way through: what a destination hands its pieces to.
 
-    Parameters
+    Attributes
     ----------
-    data : bytes
-        Server-sent events to pass on; may be empty.
-    usage : Usage, optional
-        Where these events tell it.
-    completion_id : str, optional
-        Where these events tell it.
-    last : bool
-        These events hold the end mark.
+    usage, completion_id
+        As in `Reply`; set by the destination as soon as it knows.
+    events : int
+        Pieces of the answer so far: at least so many tokens were written.
+    on_flow : callable, optional
+        Set by a destination that can wait: called with True when the client cannot take more for
+        now, with False when it can again.
     """
 
-    data: bytes = field(repr=False)
-    usage: Usage | None = None
-    completion_id: str | None = None
-    last: bool = False
+    usage: Any
+    completion_id: str | None
+    events: int
+    on_flow: Callable[[bool], None] | None
+
+    def write(self, data: bytes) -> None:
+        """Pass on some whole events."""
+        ...
+
+    def finish(self, data: bytes) -> None:
+        """Pass on the events that hold the end mark; nothing comes after."""
+        ...
 
 
 class Upstream(Protocol):
     """A destination that can be asked.
 
     Both ways of asking raise `AnswerError` when the destination does not answer properly, and
-    stop the destination's work when they are cancelled or closed.
+    stop the destination's work when they are cancelled.
     """
 
     async def complete(self, request: ChatRequest) -> Reply:
         """The whole answer."""
         ...
 
-    def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
+    async def stream(self, request: ChatRequest, passing: Passing) -> None:
         """The answer in pieces, `data: [DONE]` last; ending without it raises."""
         ...
 
@@ -99,4 +86,4 @@ def truncated(destination: str) -> AnswerError:
     """The failure of a destination that stopped in the middle of an answer."""
     rule = "finish its answer"
     hint = "What arrived is not whole; ask again."
-    return AnswerError(destination, "truncated", rule, "a broken connection", hint)
+    return AnswerError(destination, "truncated", rule, "a broken connection", hint, charged=True)

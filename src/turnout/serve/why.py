@@ -88,6 +88,7 @@ def explain(
     price: float,
     *,
     went: str | None = None,
+    propensity: float | None = None,
 ) -> Explanation:
     """Explain one decision from its predictions.
 
@@ -100,7 +101,9 @@ def explain(
     price : float
         Quality given up to save one unit of cost, >= 0 and finite.
     went : str, optional
-        Where the request went, if exploration sent it elsewhere than the best.
+        Where the request went, if it was sent elsewhere than to the best.
+    propensity : float, optional
+        Probability with which it was sent there; 1 = not by exploration.
 
     Raises
     ------
@@ -134,7 +137,10 @@ def explain(
         )
     chosen = names[best] if went is None else went
     if chosen != names[best]:
-        reasons.append(f"Exploration sent it to {chosen}, to learn what it does with it.")
+        if propensity == 1.0:
+            reasons.append(f"It went to {chosen}: {names[best]} was not open to it at that moment.")
+        else:
+            reasons.append(f"Exploration sent it to {chosen}, to learn what it does with it.")
     candidates = tuple(
         Candidate(
             name=names[k],

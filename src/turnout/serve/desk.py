@@ -1,0 +1,185 @@
+"""What the chat requests of one worker share: destinations, limits, books and counters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import final
+
+from turnout.serve.errors import AnswerError, body, headers_of, status_of
+from turnout.serve.guard.breaker import OPEN, Breaker
+from turnout.serve.guard.gate import Gate
+from turnout.serve.guard.retry import Retries
+from turnout.serve.metrics import NOBODY, Metrics
+from turnout.serve.money.books import Books
+from turnout.serve.money.units import Pico
+from turnout.serve.policy import Policy
+from turnout.serve.upstream import JSON, Upstream
+from turnout.serve.wire.clock import Clock
+from turnout.serve.wire.server import Request
+
+__all__ = ["Desk", "Lane", "Meters"]
+
+_JSON_HEAD = f"content-type: {JSON}\r\n".encode()
+
+#: Cost of so many input and output tokens, where a destination computes it itself.
+Charge = Callable[[int, int], Pico]
+
+
+@final
+@dataclass(slots=True, eq=False, kw_only=True)
+class Lane:
+    """One destination and what guards it.
+
+    Parameters
+    ----------
+    name : str
+    upstream : Upstream
+    breaker : Breaker
+    retries : Retries
+    charge : callable, optional
+        Where the destination does not cost what its tokens do.
+    failure : str, optional
+        Code of its last failure; None once it has answered.
+    """
+
+    name: str
+    upstream: Upstream
+    breaker: Breaker
+    retries: Retries
+    charge: Charge | None = None
+    failure: str | None = None
+
+    def resting(self) -> AnswerError:
+        """The failure of a destination that is left alone because it failed."""
+        wait = max(self.breaker.wait, 0.0)
+        rule, hint = "be well", f"It is tried again in {wait:.1f} s."
+        value = f"failures, the last one {self.failure}"
+        return AnswerError(
+            self.name, "circuit_open", rule, value, hint, status=503, retry_after=wait
+        )
+
+
+@final
+class Meters:
+    """The counters, with the places of their cells looked up once.
+
+    Parameters
+    ----------
+    metrics : Metrics
+    names : sequence of str
+        The pool.
+    """
+
+    def __init__(self, metrics: Metrics, names: tuple[str, ...]) -> None:
+        self.metrics = metrics
+        everywhere = (*names, NOBODY)
+        self._requests: dict[tuple[str, int], int] = {}
+        self._seconds = {name: metrics.request_seconds.place(name) for name in everywhere}
+        self._first = {name: metrics.first_token_seconds.place(name) for name in everywhere}
+        self._decision = metrics.decision_seconds.place()
+        self._read = {name: metrics.tokens.place(name, "input") for name in names}
+        self._written = {name: metrics.tokens.place(name, "output") for name in names}
+        self._cost = {name: metrics.cost_usd.place(name) for name in names}
+        self._tries = {
+            name: tuple(metrics.tries.place(name, o) for o in ("ok", "failed", "cancelled"))
+            for name in names
+        }
+
+    def decided(self, seconds: float) -> None:
+        """A request was decided."""
+        self.metrics.decision_seconds.observe(self._decision, seconds)
+
+    def tried(self, name: str, outcome: int) -> None:
+        """A destination was asked: 0 it answered, 1 it failed, 2 nobody waited for it."""
+        self.metrics.tries.inc(self._tries[name][outcome])
+
+    def retried(self, name: str) -> None:
+        """A destination is asked once more."""
+        self.metrics.retries.inc(self.metrics.retries.place(name))
+
+    def left(self, name: str) -> None:
+        """A request leaves a destination for another."""
+        self.metrics.fallbacks.inc(self.metrics.fallbacks.place(name))
+
+    def refused(self, reason: str) -> None:
+        """A request was not let in."""
+        self.metrics.refused.inc(self.metrics.refused.place(reason))
+
+    def answered(
+        self,
+        name: str,
+        status: int,
+        seconds: float,
+        first: float | None = None,
+        tokens: tuple[int, int] | None = None,
+        cost: Pico = 0,
+    ) -> None:
+        """A request has ended."""
+        metrics = self.metrics
+        place = self._requests.get((name, status))
+        if place is None:
+            place = metrics.requests.place(name, metrics.status(status))
+            self._requests[name, status] = place
+        metrics.requests.cells[place] += 1.0
+        metrics.request_seconds.observe(self._seconds[name], seconds)
+        if first is not None:
+            metrics.first_token_seconds.observe(self._first[name], first)
+        if tokens is not None:
+            cells = metrics.tokens.cells
+            cells[self._read[name]] += tokens[0]
+            cells[self._written[name]] += tokens[1]
+        if cost:
+            metrics.cost_usd.inc(self._cost[name], cost / 1e12)
+
+
+@final
+@dataclass(slots=True, eq=False, kw_only=True)
+class Desk:
+    """What the chat requests of one worker share.
+
+    Parameters
+    ----------
+    policy : Policy
+    lanes : mapping of str to Lane
+        The pool.
+    gate : Gate
+    books : Books
+    meters : Meters
+    clock : Clock
+    fallbacks : int
+        Further destinations that may be tried while nothing has been sent.
+    down : frozenset of str
+        Destinations that are left alone because they fail, as of the last tick.
+    """
+
+    policy: Policy
+    lanes: Mapping[str, Lane]
+    gate: Gate
+    books: Books
+    meters: Meters
+    clock: Clock
+    fallbacks: int
+    down: frozenset[str] = frozenset()
+
+    def open_to(self, models: frozenset[str] | None) -> frozenset[str] | None:
+        """Where a request may go whose key may use some destinations; None: everywhere.
+
+        A destination that is left alone because it fails is none, unless there is no other.
+        """
+        if not self.down:
+            return models
+        names = self.lanes.keys() if models is None else models & self.lanes.keys()
+        return frozenset(names - self.down or names)
+
+    def tick(self) -> None:
+        """Look who is left alone now."""
+        resting = [name for name, lane in self.lanes.items() if lane.breaker.state == OPEN]
+        if resting or self.down:
+            self.down = frozenset(resting)
+
+    def refuse(self, http: Request, error: BaseException, headers: bytes = b"") -> None:
+        """Answer with an error in OpenAI's shape."""
+        if not http.started:
+            told = _JSON_HEAD + headers + headers_of(error)
+            http.reply(status_of(error), told, body(error))
