@@ -132,10 +132,18 @@ def test_a_refusal_comes_before_the_first_piece_of_a_stream(upstream: LabUpstrea
         asyncio.run(first())
 
 
-def test_leaving_a_stream_stops_the_model(upstream: LabUpstream, model: LanguageModel) -> None:
-    """Closing after one piece ends the work on the thread; closing the upstream waits for it."""
+def test_leaving_a_stream_stops_the_model(model: LanguageModel) -> None:
+    """Leaving after one piece ends the work on the thread; closing the upstream waits for it."""
+
+    class Endless:
+        tokens, generate = model.tokens, model.generate
+
+        def write(self, prompt: str, *, max_tokens: int | None = None) -> Any:
+            while True:
+                yield 65
 
     async def leave() -> str:
+        upstream = LabUpstream(name="endless", model=Endless())
         heard = Heard(most=1)
         streaming = asyncio.ensure_future(upstream.stream(ask("Add 2 and 3"), heard))
         await heard.enough.wait()

@@ -124,9 +124,12 @@ def test_a_smaller_budget_counts_what_was_spent_before(tmp_path: Path) -> None:
             with started(config) as gateway:
                 first = Crowd(gateway.url)
                 await first.all(8, iter(range(200)))
+                before = set(gateway.workers())
                 write(config, upstream, usd=0.02)  # 200 requests have cost about 0.042
                 gateway.tell(signal.SIGHUP)
                 await gateway.logged(NEW)
+                # the old ones may take some more on their way out
+                await until(lambda: not before & set(gateway.workers()))
                 second = Crowd(gateway.url)
                 await second.all(8, iter(range(200, 250)))
                 return first.count(200), second.count(429)

@@ -9,6 +9,7 @@ from typing import final
 from turnout.serve.errors import AnswerError, body, headers_of, status_of
 from turnout.serve.guard.breaker import OPEN, Breaker
 from turnout.serve.guard.gate import Gate
+from turnout.serve.guard.refusal import RefusedError
 from turnout.serve.guard.retry import Retries
 from turnout.serve.metrics import NOBODY, Metrics
 from turnout.serve.money.books import Books
@@ -18,7 +19,7 @@ from turnout.serve.upstream import JSON, Upstream
 from turnout.serve.wire.clock import Clock
 from turnout.serve.wire.server import Request
 
-__all__ = ["Desk", "Lane", "Meters"]
+__all__ = ["Desk", "Lane", "Meters", "no_room"]
 
 _JSON_HEAD = f"content-type: {JSON}\r\n".encode()
 
@@ -183,3 +184,19 @@ class Desk:
         if not http.started:
             told = _JSON_HEAD + headers + headers_of(error)
             http.reply(status_of(error), told, body(error))
+
+
+def no_room() -> RefusedError:
+    """The refusal of a request that could not be put on record: board or journal are full."""
+    rule, hint = "have room for another request", "Ask again later."
+    return RefusedError(
+        "ledger",
+        rule,
+        "none",
+        hint,
+        status=503,
+        code="ledger_full",
+        kind="overloaded_error",
+        reason="shed",
+        retry_after=1,
+    )

@@ -12,12 +12,14 @@ from urllib.parse import quote
 
 from turnout.core import BudgetExceededError
 from turnout.serve import sse
-from turnout.serve.desk import Desk, Lane
+from turnout.serve.desk import Desk, Lane, no_room
 from turnout.serve.errors import AnswerError, body, code_of, status_of, where
 from turnout.serve.guard.breaker import REFUSED
 from turnout.serve.guard.refusal import RefusedError
+from turnout.serve.money.board import BoardFullError
 from turnout.serve.money.entry import Entry
 from turnout.serve.money.hold import Hold
+from turnout.serve.money.journal import JournalFullError
 from turnout.serve.money.usage import read_usage
 from turnout.serve.policy import Decision
 from turnout.serve.request import ChatRequest
@@ -201,7 +203,7 @@ class Exchange:
             began = desk.clock.now
             try:
                 if name != self._hold.destination:
-                    self._hold.move(name)
+                    self._move(name)
                 self.asked = name
                 self.tries += 1
                 asked = self._worked = True
@@ -232,6 +234,13 @@ class Exchange:
                 lane.breaker.forget(ticket)
                 if asked:
                     desk.meters.tried(name, 2)
+
+    def _move(self, name: str) -> None:
+        """Set money aside for another destination instead."""
+        try:
+            self._hold.move(name)
+        except (BoardFullError, JournalFullError) as error:
+            raise no_room() from error
 
     def _whole(self, reply: Reply) -> None:
         self._first = time.perf_counter() - self.arrived

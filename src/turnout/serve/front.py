@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import final
 
 from turnout.core import BudgetExceededError, TurnoutError
-from turnout.serve.desk import Desk
+from turnout.serve.desk import Desk, no_room
 from turnout.serve.errors import RequestError, status_of, where
 from turnout.serve.exchange import Exchange
 from turnout.serve.guard.key import Key, KeyLimits
@@ -175,11 +175,7 @@ class Front:
                         token_rates=token_rates,
                     )
                 except (BoardFullError, JournalFullError) as error:
-                    raise RefusedError(
-                        "ledger", "have room for another request", "none", "Ask again later.",
-                        status=503, code="ledger_full", kind="overloaded_error", reason="shed",
-                        retry_after=1,
-                    ) from error  # fmt: skip
+                    raise no_room() from error
                 except BudgetExceededError as error:
                     # another destination may be cheaper, or have a budget of its own
                     short = short or error

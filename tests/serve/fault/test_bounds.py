@@ -375,7 +375,7 @@ def test_a_private_address_is_for_those_who_say_so(
     resolve("169.254.169.254", "127.0.0.1")
     with serving(by_name(bad, tmp_path, "private = true")) as gateway:
         assert gateway.chat("good").status == 200
-    resolve("169.254.169.254")
+    resolve("169.254.169.254", "fd00:ec2::254")
     with serving(by_name(bad, tmp_path, "private = true")) as gateway:
         assert gateway.chat("good").code == "address"
 

@@ -90,7 +90,8 @@ STRICTER = re.compile(
     rb"|content-length(?s:.)*content-length|content-length: 5, 5"
     rb"|http/1\.0\r\n(?s:.)*transfer-encoding"
     rb"|5[; ][^\r]*\r\n|0\r\na: b"  # extensions, trailers
-    rb"|http://x|connect |options \*|http/2\.0",
+    rb"|http://x|connect |options \*|http/2\.0"
+    rb"|[^\r\n](?:get|post|head|options) ",  # no method, for a body without a length before it
     re.IGNORECASE,
 )
 
