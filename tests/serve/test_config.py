@@ -124,6 +124,11 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
     assert (config.server.host, config.server.port, config.router.explore) == ("::1", 0, 1.0)
 
 
+def test_default_paths_are_beside_the_file(tmp_path: Path) -> None:
+    """Wherever a gateway is started from, it opens the same ledger."""
+    assert parse(POOL, tmp_path / "turnout.toml").ledger.path == tmp_path / "turnout.sqlite"
+
+
 def test_a_price_has_to_be_known(tmp_path: Path) -> None:
     """Of each destination: told here, in a table, or free on purpose; and a budget needs one."""
     table = tmp_path / "prices.toml"

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -449,3 +450,14 @@ def test_cutting_a_row_leaves_out_its_predictions_only() -> None:
         None if i in (3, 4) else value for i, value in enumerate(json.loads(long[6]))
     ]
     assert (*short_row[:5], 0) == long[:6]
+
+
+def test_a_new_ledger_is_the_owners_alone(tmp_path: Path) -> None:
+    """It holds comments; one that was there keeps its mode."""
+    new, old = tmp_path / "new.sqlite", tmp_path / "old.sqlite"
+    old.touch(0o644)
+    old.chmod(0o644)
+    for path in (new, old):
+        _schema.connect(path).close()
+    assert stat.S_IMODE(new.stat().st_mode) == 0o600
+    assert stat.S_IMODE(old.stat().st_mode) == 0o644

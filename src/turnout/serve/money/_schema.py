@@ -8,7 +8,9 @@ was spent a day). Whoever appends a row below a mark fills them at once.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -123,6 +125,9 @@ def connect(path: Path) -> sqlite3.Connection:
         is older and cannot be brought to this one; it is then as it was.
     """
     try:
+        with contextlib.suppress(OSError):  # what is wrong with the path is told below
+            # feedback holds comments; SQLite gives the mode to the files beside it
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         connection = sqlite3.connect(
             path, timeout=5.0, isolation_level=None, check_same_thread=False
         )
