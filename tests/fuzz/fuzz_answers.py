@@ -94,8 +94,7 @@ def hear(answer: bytes, size: int) -> tuple[Any, ...]:
     link, transport, heard = Link(origin), Transport(), Ears()
     link.connection_made(transport)
     origin.put_back(link)
-    call = origin.post(b"/", b"", b"x", heard)
-    call.sent = 2  # it is not to be tried again
+    origin.post(b"/", b"", b"x", heard)
     for start in range(0, len(answer), size):
         if not transport.over:
             link.data_received(answer[start : start + size])

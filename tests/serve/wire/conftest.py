@@ -73,6 +73,11 @@ class FakeTransport(asyncio.Transport):
         return self.unread
 
 
+@pytest.fixture
+def transport_of() -> type[FakeTransport]:
+    return FakeTransport
+
+
 class Peer:
     """A client of a server whose clock stands still, without a socket."""
 

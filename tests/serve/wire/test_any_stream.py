@@ -88,6 +88,7 @@ STRICTER = re.compile(
     rb"|\n[ \t]"  # folded lines
     rb"|transfer-encoding(?s:.)*content-length|content-length(?s:.)*transfer-encoding"
     rb"|content-length(?s:.)*content-length|content-length: 5, 5"
+    rb"|expect(?s:.)*expect"
     rb"|http/1\.0\r\n(?s:.)*transfer-encoding"
     rb"|5[; ][^\r]*\r\n|0\r\na: b"  # extensions, trailers
     rb"|http://x|connect |options \*|http/2\.0"

@@ -69,6 +69,27 @@ def test_each_step_has_its_time(
     run(main)
 
 
+def test_the_total_counts_where_it_is_the_shorter(
+    run: Run, script: Any, origin_of: Any, ears: Any, time: Any
+) -> None:
+    """A step that may take longer than all together is cut by the total."""
+
+    async def main() -> None:
+        with script(["read", "wait"]) as upstream:
+            times = Times(headers=200, total=100)
+            async with origin_of(upstream.url, time=time, times=times) as origin:
+                heard = ears()
+                origin.post(b"/", b"", b"", heard)
+                while not upstream.requests:
+                    await asyncio.sleep(0.001)
+                pass_time(origin, time, 99)
+                assert heard.ends == []
+                pass_time(origin, time, 1)
+                assert heard.failure == Failure("total_timeout", True, False)
+
+    run(main)
+
+
 def test_pieces_buy_time_but_not_without_end(
     run: Run, served: Any, origin_of: Any, ears: Any, time: Any
 ) -> None:
@@ -98,75 +119,16 @@ def test_pieces_buy_time_but_not_without_end(
     run(main)
 
 
-def test_holding_back(run: Run, served: Any, origin_of: Any, ears: Any, time: Any) -> None:
-    """While the receiver holds the answer back nothing comes, and only the total time runs."""
-
-    async def main() -> None:
-        came: asyncio.Queue[Any] = asyncio.Queue()
-        size = 20_000_000
-        async with (
-            served(came.put_nowait, unread_seconds=100) as (_, port),
-            origin_of(f"http://127.0.0.1:{port}", time=time, times=TIMES) as origin,
-        ):
-            heard = ears()
-            call = origin.post(b"/", b"", b"", heard)
-            stopped = asyncio.Event()
-
-            def on_data(data: bytes) -> None:
-                heard.pieces.append(data)
-                if not stopped.is_set():
-                    call.pause()
-                    call.pause()
-                    stopped.set()
-
-            heard.data = on_data
-            # what hears the pieces is looked up when the request is sent
-            request = await came.get()
-            request.reply(200, b"", b"x" * size)
-            await stopped.wait()
-            held = len(heard.body)
-            assert held < size
-            pass_time(origin, time, 90)
-            for _ in range(20):
-                await asyncio.sleep(0)
-            assert (len(heard.body), heard.ends) == (held, [])
-            call.resume()
-            call.resume()
-            await heard.ended.wait()
-            assert (heard.failure, heard.body) == (None, b"x" * size)
-            assert origin.idle == 1
-
-    run(main)
-
-
-def test_held_back_from_the_start(
-    run: Run, script: Any, origin_of: Any, ears: Any, time: Any
-) -> None:
-    """A call that is paused before its connection stands reads nothing, in time or out of it."""
-
-    async def main() -> None:
-        with script(["read", HELLO, "wait"]) as upstream:
-            async with origin_of(upstream.url, time=time, times=TIMES) as origin:
-                heard = ears()
-                call = origin.post(b"/", b"", b"", heard)
-                call.pause()
-                while not upstream.requests:
-                    await asyncio.sleep(0.001)
-                assert (heard.status, origin.bytes_in) == (0, 0)
-                call.resume()
-                await heard.ended.wait()
-                assert heard.body == b"hello"
-
-    run(main)
-
-
-@pytest.mark.parametrize("when", ["at once", "waiting", "in head", "in data", "between"])
+@pytest.mark.parametrize(
+    "when", ["at once", "waiting", "in head", "in data", "in the last data", "between"]
+)
 def test_cancel(run: Run, script: Any, origin_of: Any, ears: Any, when: str) -> None:
     """The receiver hears nothing more, the upstream that its client has gone."""
 
     async def main() -> None:
         steps = [] if when == "at once" else ["read"]
-        answer = {"at once": [], "waiting": []}.get(when, [HEAD + b"hel"])
+        answers = {"at once": [], "waiting": [], "in the last data": [HELLO]}
+        answer = answers.get(when, [HEAD + b"hel"])
         with script([*steps, *answer, "wait"]) as upstream:
             async with origin_of(upstream.url) as origin:
                 heard = ears()
@@ -177,7 +139,7 @@ def test_cancel(run: Run, script: Any, origin_of: Any, ears: Any, when: str) -> 
                 elif when == "in head":
                     heard.head = lambda *_: (heard.began.set(), call.cancel())
                     await heard.began.wait()
-                elif when == "in data":
+                elif when in ("in data", "in the last data"):
                     cancelled = asyncio.Event()
                     heard.pieces = Cancelling(call, cancelled)
                     await cancelled.wait()

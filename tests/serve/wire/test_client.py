@@ -79,6 +79,7 @@ WHOLE: dict[str, tuple[list[bytes | str], int, bytes, bool]] = {
     ),
     "bytes after the end": ([HELLO + b"x"], 200, b"hello", False),
     "bytes after chunks": ([CHUNKED + b"5\r\nhello\r\n0\r\n\r\nx"], 200, b"hello", False),
+    "some of another answer": ([HELLO + b"HTTP/1.1 2"], 200, b"hello", False),
     "another answer": ([HELLO + HELLO], 200, b"hello", False),
     "bytes after status 204": ([b"HTTP/1.1 204 No Content\r\n\r\nx"], 204, b"", False),
     "bytes after close": (

@@ -71,17 +71,9 @@ def test_the_connection_goes_to_the_address_shown(
                 names = ("192.0.2.1", "::1", "127.0.0.1", "127.0.0.1")
                 return [(*tcp, (name, 0)) for name in names]
 
-            class Loop:
-                """The loop, but for its names."""
-
-                getaddrinfo = staticmethod(looked_up)
-
-                def __getattr__(self, name: str) -> Any:
-                    return getattr(real, name)
-
-            real = asyncio.get_running_loop()
+            wrapped = Loop(asyncio.get_running_loop(), getaddrinfo=looked_up)
             monkeypatch.setattr(
-                "turnout.serve.wire.client.asyncio.get_running_loop", lambda: Loop()
+                "turnout.serve.wire.client.asyncio.get_running_loop", lambda: wrapped
             )
             shown: list[str] = []
 
@@ -139,6 +131,60 @@ def test_no_connection_in_time(
                     time.now += seconds
                     origin.clock.tick()
                     assert heard.failure == Failure(kind, False, False)
+                    # and what was begun is given up
+                    await loop.run_in_executor(None, read_all, connection)
+
+    run(main)
+
+
+def read_all(connection: socket.socket) -> None:
+    with contextlib.suppress(ConnectionError):
+        while connection.recv(65_536):
+            pass
+
+
+class Loop:
+    """The loop, but for some of its methods."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, **others: Any) -> None:
+        self.loop = loop
+        self.others = others
+
+    def __getattr__(self, name: str) -> Any:
+        return self.others.get(name) or getattr(self.loop, name)
+
+
+@pytest.mark.parametrize(("scheme", "kind"), [("http", "closed"), ("https", "tls")])
+def test_a_connection_that_is_closed_when_it_is_made(
+    run: Run,
+    origin_of: Any,
+    ears: Any,
+    transport_of: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    scheme: str,
+    kind: str,
+) -> None:
+    """Nothing is sent over it."""
+
+    async def main() -> None:
+        async def create_connection(factory: Any, *_: Any, **__: Any) -> Any:
+            link = factory()
+            transport = transport_of(link)
+            if scheme == "http":
+                link.connection_made(transport)
+                loop.call_soon(link.connection_lost, None)
+            transport.close()
+            return transport, link
+
+        loop = asyncio.get_running_loop()
+        wrapped = Loop(loop, create_connection=create_connection)
+        monkeypatch.setattr("turnout.serve.wire.client.asyncio.get_running_loop", lambda: wrapped)
+        async with origin_of(f"{scheme}://127.0.0.1:9") as origin:
+            heard = ears()
+            origin.post(b"/", b"", b"", heard)
+            await heard.ended.wait()
+            assert heard.failure == Failure(kind, False, False)
+        monkeypatch.undo()
 
     run(main)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -237,9 +238,15 @@ def test_who_sends_no_more_is_asked(desk: Callable[..., Any]) -> None:
     peer.send(GET)
     peer.protocol.eof_received()
     assert peer.out == b""
-    for count in range(1, 12):
-        peer.wait(0.05 * 2 ** max(0, count - 2) + 0.001)
-        assert peer.out == CONTINUE * count
+    times = [0]
+    for tick in range(1, 80):
+        peer.wait(0.05)
+        if peer.out != CONTINUE * (len(times) - 1):
+            times.append(tick)
+    assert peer.out == CONTINUE * (len(times) - 1)
+    gaps = [after - before for before, after in itertools.pairwise(times)]
+    assert len(gaps) in (6, 7)
+    assert gaps == sorted(gaps)
     made.requests[0].start(200, b"")
     out = peer.out
     peer.wait(1000)

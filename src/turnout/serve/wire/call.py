@@ -99,8 +99,7 @@ class Call:
         self.total = total
         self.link: Way | None = None
         self.give_up: Callable[[], object] | None = None  # stops what connects for it
-        self.sent = 0  # how many times
-        self.paused = False
+        self.sent = self.paused = False
         self.deadline: float
 
     def cancel(self) -> None:
@@ -132,7 +131,7 @@ class Call:
     def fail(self, kind: str) -> None:
         """Give up while there is no connection: for the links' owner."""
         self._let_go()
-        self.over(Failure(kind, self.sent > 0, False))
+        self.over(Failure(kind, self.sent, False))
 
     def expired(self) -> None:
         """No connection in time."""

@@ -298,7 +298,7 @@ class Connection(asyncio.Protocol):
                 limits = worker.limits
                 seconds = _GRACE if worker.draining else limits.idle_seconds
                 self.deadline = worker.clock.now + seconds
-        if self._paused and len(self._rest) <= worker.limits.ahead_bytes and not self._eof:
+        if self._paused and len(self._rest) <= worker.limits.ahead_bytes:
             self._paused = False
             self._transport.resume_reading()
 

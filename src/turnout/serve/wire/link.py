@@ -112,7 +112,7 @@ class Link(asyncio.Protocol):
         self._left = pool.limits.answer_bytes
         self._used += 1
         call.link = self
-        call.sent += 1
+        call.sent = True
         by = pool.clock.now + pool.times.headers
         self.deadline = by if by < call.total else call.total
         message = call.message
@@ -222,7 +222,7 @@ class Link(asyncio.Protocol):
             return
         call.link = None
         heard = self._stage != _HEAD or self._raw
-        if self._used > 1 and not heard and call.sent == 1:
+        if self._used > 1 and not heard:
             pool.again(call)
         else:
             call.over(Failure("closed", True, self._stage != _HEAD))

@@ -233,8 +233,7 @@ class RequestReader:
         self._whole = False
         self._alone = self._upgrade
         self._upgrade = False
-        if head.keep and not head.waits and not self._alone:
-            self._remember(raw)
+        self._remember(raw)
         if size == 0:
             self.body = b""
             self.stage = EMPTY
