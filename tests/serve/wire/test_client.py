@@ -275,7 +275,9 @@ def test_no_more_than_the_limit_are_kept(run: Run, served: Any, origin_of: Any, 
             assert (origin.connected, origin.idle) == (3, 2)
             again = ears()
             origin.post(b"/", b"", b"", again)
-            (await waiting.get()).reply(200, b"", b"")
+            last = await waiting.get()
+            assert last._wire is requests[1]._wire
+            last.reply(200, b"", b"")
             await again.ended.wait()
             assert (origin.reused, origin.idle, server.requests) == (1, 2, 4)
 

@@ -26,7 +26,7 @@ _log = logging.getLogger("turnout.serve")
 
 _PATH = re.compile(rb"/[!-~]*").fullmatch
 _HOST = re.compile(r"[A-Za-z0-9._-]+").fullmatch
-#: Paths whose first lines are kept.
+#: First lines, and blocks of headers, that are known.
 _KEPT = 64
 #: Seconds in which a connection that was closed is told so by the loop.
 _TOLD = 1.0
@@ -88,6 +88,7 @@ class Origin:
         self._tls = (tls or ssl.create_default_context()) if self._secure else None
         self._address_ok = address_ok
         self._heads: dict[bytes, bytes] = {}
+        self._checked: set[bytes] = set()
         self._idle: list[Way] = []
         self._links: set[Way] = set()
         self._connecting: dict[asyncio.Task[None], Call] = {}
@@ -128,9 +129,8 @@ class Origin:
         if self._closed:
             raise InputError("origin", "be open", "a closed one", "Make another.")
         first = self._heads.get(path) or self._first(path)
-        if headers and (headers[-2:] != b"\r\n" or b"\r\n\r\n" in headers or headers[0] < 33):
-            hint = "End each line with CR LF."
-            raise InputError("headers", "be header lines", "something else", hint)
+        if headers not in self._checked:
+            self._check(headers)
         message = b"%b%bcontent-length: %d\r\n\r\n%b" % (first, headers, len(body), body)
         call = Call(self, message, receiver, self.clock.now + self.times.total)
         if self._idle:
@@ -204,6 +204,15 @@ class Origin:
         first = b"POST %b HTTP/1.1\r\nhost: %b\r\n" % (path, host.encode("ascii"))
         self._heads[path] = first
         return first
+
+    def _check(self, headers: bytes) -> None:
+        """Refuse what is not header lines; most requests bring the same ones."""
+        if headers and (headers[-2:] != b"\r\n" or b"\r\n\r\n" in headers or headers[0] < 33):
+            hint = "End each line with CR LF."
+            raise InputError("headers", "be header lines", "something else", hint)
+        if len(self._checked) >= _KEPT:
+            self._checked.clear()
+        self._checked.add(headers)
 
     def _connect(self, call: Call) -> None:
         clock = self.clock

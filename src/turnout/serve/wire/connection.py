@@ -217,7 +217,16 @@ class Connection(asyncio.Protocol):
         self.written += len(told)
         self._transport.write(told)
         self._last = last
-        self.finish()
+        if last or self._pumping or self._rest or self._ending or self._paused or self._blocked:
+            self.finish()
+            return
+        # what `finish` comes to, most of the time
+        worker = self._worker
+        worker.room.held -= reader.held
+        reader.held = 0
+        self._request = None
+        self._mode = _READS
+        self.deadline = worker.clock.now + worker.limits.idle_seconds
 
     def start(self, status: int, headers: bytes) -> None:
         """Send the head of an answer."""
@@ -234,19 +243,13 @@ class Connection(asyncio.Protocol):
     def finish(self) -> None:
         """The answer is whole: go on with what has come meanwhile."""
         self._request = None
-        if self._reader.held:
-            self._reader.release()
+        self._reader.release()
         if self._last:
             self._leave()
             return
         self._mode = _READS
-        if self._pumping:
-            return
-        if self._rest or self._ending or self._paused or self._blocked:
+        if not self._pumping:
             self._pump()
-        else:
-            worker = self._worker
-            self.deadline = worker.clock.now + worker.limits.idle_seconds
 
     def break_off(self, *, reset: bool) -> None:
         """Close without finishing; `reset`: so that even an answer without a length is broken."""
@@ -288,7 +291,18 @@ class Connection(asyncio.Protocol):
                 self._await_more(before)
                 break
             self._rest = rest
-            self._serve()
+            self._mode = _BUSY
+            self.deadline = NEVER
+            worker.requests += 1
+            request = Request(self, self._client, reader.head, reader.length, reader.body)
+            self._request = request
+            reader.body = b""
+            try:
+                worker.handle(request)
+            except Exception as error:
+                self._failed(request, error)
+            if self._eof:
+                self._doubt()
         self._pumping = False
         if self._mode == _READS and not self._blocked:
             if self._eof:
@@ -314,26 +328,13 @@ class Connection(asyncio.Protocol):
                 reader.asks = False
                 self.put(_CONTINUE)
 
-    def _serve(self) -> None:
-        """Hand on the request that was read."""
-        reader, worker = self._reader, self._worker
-        self._mode = _BUSY
-        self.deadline = NEVER
-        worker.requests += 1
-        self._request = request = Request(
-            self, self._client, reader.head, reader.length, reader.body
-        )
-        reader.body = b""
-        try:
-            worker.handle(request)
-        except Exception as error:
-            _log.error("request failed: %s", where(error))
-            if request.started:
-                request.abort()
-            else:
-                request.reply(500, _JSON, body(error))
-        if self._eof:
-            self._doubt()
+    def _failed(self, request: Request, error: Exception) -> None:
+        """The handler raised."""
+        _log.error("request failed: %s", where(error))
+        if request.started:
+            request.abort()
+        else:
+            request.reply(500, _JSON, body(error))
 
     def _refuse(self, error: RequestError) -> None:
         """Tell the client what is wrong, and hear it no more."""
