@@ -9,8 +9,17 @@ from pathlib import Path
 __all__ = ["replace_file"]
 
 
-def replace_file(path: str | Path, content: bytes) -> None:
+def replace_file(path: str | Path, content: bytes, *, private: bool = False) -> None:
     """Put new content in a file's place in one step; a failure leaves what was there.
+
+    Parameters
+    ----------
+    path : path
+    content : bytes
+    private : bool
+        A new file is the owner's alone (mode 0600), one that is there keeps its owner, its group
+        and what the group may read, and the content is on the disk at the return. Else everybody
+        may read it.
 
     Raises
     ------
@@ -22,8 +31,22 @@ def replace_file(path: str | Path, content: bytes) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
-        Path(name).chmod(0o644)
+            if private:
+                _keep_private(file.fileno(), target)
+                file.flush()
+                os.fsync(file.fileno())
+            else:
+                os.fchmod(file.fileno(), 0o644)
         Path(name).replace(target)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def _keep_private(handle: int, target: Path) -> None:
+    """Owner, group and mode of a private file, as far as the one that is there has them."""
+    if target.exists():
+        before = target.stat()
+        if (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
+            os.fchown(handle, before.st_uid, before.st_gid)
+        os.fchmod(handle, before.st_mode & 0o640 | 0o600)

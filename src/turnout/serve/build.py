@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from turnout.core import ConfigError, InputError
 from turnout.serve.config import Config
@@ -33,7 +33,7 @@ from turnout.serve.wire.limits import Limits
 if TYPE_CHECKING:
     from turnout.lab.model import LanguageModel
 
-__all__ = ["Make", "Parts", "build", "check", "renewed", "store", "tariffs", "upstreams"]
+__all__ = ["Make", "Parts", "build", "check", "renewed", "resolve", "store", "tariffs", "upstreams"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -83,12 +83,29 @@ def check(config: Config, environ: Mapping[str, str] | None = None) -> None:
     ConfigError, RouterFileError
         As `build` and `store`.
     """
-    check_open(_numeric(config), keys=config.keys.file is not None, allowed=config.server.open)
+    _, address = resolve(config.server.host, config.server.port)
+    check_open(str(address[0]), keys=config.keys.file is not None, allowed=config.server.open)
     build(config, Clock(), environ)
     tariffs(config)
     if config.keys.file is not None:
         read_keys(config.keys.file)
     reading.inspect(config.ledger.path)
+
+
+def resolve(host: str, port: int) -> tuple[int, tuple[Any, ...]]:
+    """Address family and socket address of what is to be listened on.
+
+    Raises
+    ------
+    ConfigError
+        It is no address of this machine.
+    """
+    try:
+        kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except socket.gaierror as error:
+        hint = f"{error.strerror}. Use 127.0.0.1."
+        raise ConfigError("server.host", "be an address of this machine", host, hint) from None
+    return kind, address
 
 
 def store(config: Config, workers: int) -> Store:
@@ -149,16 +166,6 @@ def upstreams(config: Config, clock: Clock, environ: Mapping[str, str]) -> dict[
         else _openai(entry, config.limits, clock, environ)
         for entry in config.pool
     }
-
-
-def _numeric(config: Config) -> str:
-    """The address that will be listened on."""
-    host = config.server.host
-    try:
-        return str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0])
-    except socket.gaierror as error:
-        hint = f"{error.strerror}. Use 127.0.0.1."
-        raise ConfigError("server.host", "be an address of this machine", host, hint) from None
 
 
 def _openai(entry: PoolEntry, limits: Limits, clock: Clock, environ: Mapping[str, str]) -> Upstream:

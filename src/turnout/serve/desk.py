@@ -6,22 +6,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import final
 
-from turnout.serve.errors import AnswerError, body, headers_of, status_of
+from turnout.serve.errors import JSON_LINE, AnswerError, body, headers_of, status_of
 from turnout.serve.guard.breaker import OPEN, Breaker
 from turnout.serve.guard.gate import Gate
 from turnout.serve.guard.refusal import RefusedError
 from turnout.serve.guard.retry import Retries
 from turnout.serve.metrics import NOBODY, Metrics
 from turnout.serve.money.books import Books
-from turnout.serve.money.units import Pico
+from turnout.serve.money.units import Pico, to_usd
 from turnout.serve.policy import Policy
-from turnout.serve.upstream import JSON, Upstream
+from turnout.serve.upstream import Upstream
 from turnout.serve.wire.clock import Clock
 from turnout.serve.wire.server import Request
 
 __all__ = ["Desk", "Lane", "Meters", "no_room"]
-
-_JSON_HEAD = f"content-type: {JSON}\r\n".encode()
 
 #: Cost of so many input and output tokens, where a destination computes it itself.
 Charge = Callable[[int, int], Pico]
@@ -53,7 +51,7 @@ class Lane:
 
     def resting(self) -> AnswerError:
         """The failure of a destination that is left alone because it failed."""
-        wait = max(self.breaker.wait, 0.0)
+        wait = self.breaker.wait
         rule, hint = "be well", f"It is tried again in {wait:.1f} s."
         value = f"failures, the last one {self.failure}"
         return AnswerError(
@@ -131,7 +129,7 @@ class Meters:
             cells[self._read[name]] += tokens[0]
             cells[self._written[name]] += tokens[1]
         if cost:
-            metrics.cost_usd.inc(self._cost[name], cost / 1e12)
+            metrics.cost_usd.inc(self._cost[name], to_usd(cost))
 
 
 @final
@@ -182,7 +180,7 @@ class Desk:
     def refuse(self, http: Request, error: BaseException, headers: bytes = b"") -> None:
         """Answer with an error in OpenAI's shape."""
         if not http.started:
-            told = _JSON_HEAD + headers + headers_of(error)
+            told = JSON_LINE + headers + headers_of(error)
             http.reply(status_of(error), told, body(error))
 
 

@@ -10,8 +10,19 @@ import orjson
 
 from turnout.core import BudgetExceededError, InputError, TurnoutError, UpstreamError
 
-__all__ = ["AnswerError", "RequestError", "body", "code_of", "headers_of", "status_of", "where"]
+__all__ = [
+    "JSON_LINE",
+    "AnswerError",
+    "RequestError",
+    "body",
+    "code_of",
+    "headers_of",
+    "status_of",
+    "where",
+]
 
+#: Header line of every error, and of other answers in JSON.
+JSON_LINE: Final = b"content-type: application/json\r\n"
 #: Longest `retry-after` told, seconds: a month and a day, the longest period of a budget.
 _LONGEST = 32 * 86_400
 

@@ -13,17 +13,18 @@ from urllib.parse import quote
 from turnout.core import BudgetExceededError
 from turnout.serve import sse
 from turnout.serve.desk import Desk, Lane, no_room
-from turnout.serve.errors import AnswerError, body, code_of, status_of, where
+from turnout.serve.errors import JSON_LINE, AnswerError, body, code_of, status_of, where
 from turnout.serve.guard.breaker import REFUSED
 from turnout.serve.guard.refusal import RefusedError
 from turnout.serve.money.board import BoardFullError
 from turnout.serve.money.entry import Entry
 from turnout.serve.money.hold import Hold
 from turnout.serve.money.journal import JournalFullError
+from turnout.serve.money.units import to_usd
 from turnout.serve.money.usage import read_usage
 from turnout.serve.policy import Decision
 from turnout.serve.request import ChatRequest
-from turnout.serve.upstream import EVENT_STREAM, JSON, Reply
+from turnout.serve.upstream import EVENT_STREAM, Reply
 from turnout.serve.wire.server import Request
 
 __all__ = ["CLIENT_GONE", "Exchange"]
@@ -34,7 +35,6 @@ _log = logging.getLogger("turnout.serve")
 CLIENT_GONE: Final = 499
 #: Between events; every reader of events passes over it.
 _COMMENT: Final = b":\n\n"
-_JSON_HEAD = f"content-type: {JSON}\r\n".encode()
 _STREAM_HEAD = f"content-type: {EVENT_STREAM}\r\ncache-control: no-cache\r\n".encode()
 
 
@@ -62,7 +62,7 @@ class Exchange:
     """
 
     __slots__ = (
-        *("_begun", "_chat", "_decision", "_desk", "_ended", "_error", "_first", "_hold", "_http"),
+        *("_chat", "_decision", "_desk", "_ended", "_error", "_first", "_hold", "_http"),
         *("_key", "_names", "_status", "_worked", "arrived", "asked", "completion_id", "events"),
         *("on_flow", "tries", "usage"),
     )
@@ -93,7 +93,6 @@ class Exchange:
         self._names = names
         self._hold = hold
         self._key = key
-        self._begun = False
         self._ended = False
         self._worked = False  # the destination may be at work, or have been, and charge for it
         self._first: float | None = None
@@ -138,13 +137,13 @@ class Exchange:
 
     def write(self, data: bytes) -> None:
         """Pass on some whole events; see `Passing`."""
-        if not self._begun:
+        if self._first is None:
             self._begin()
         self._http.write(data)
 
     def finish(self, data: bytes) -> None:
         """Pass on the events that hold the end mark; see `Passing`."""
-        if not self._begun:
+        if self._first is None:
             self._begin()
         # whoever gives feedback at once is to find the request on record
         self._end()
@@ -174,7 +173,7 @@ class Exchange:
                     # there is no room: not this destination's failure, and no reason to wait here
                     last = last or refusal
                 except AnswerError as failure:
-                    if self._begun or not failure.retry:
+                    if self._first is not None or not failure.retry:
                         raise
                     _log.warning("%s failed: %s", name, failure.code)
                     last = failure
@@ -193,13 +192,7 @@ class Exchange:
         outcome: AnswerError | None = None
         good = asked = False
         try:
-            turn = desk.gate.enter(name)
-            if turn is not None:
-                try:
-                    await turn
-                except asyncio.CancelledError:
-                    desk.gate.give_up(name, turn)
-                    raise
+            await self._turn(name)
             began = desk.clock.now
             try:
                 if name != self._hold.destination:
@@ -235,6 +228,17 @@ class Exchange:
                 if asked:
                     desk.meters.tried(name, 2)
 
+    async def _turn(self, name: str) -> None:
+        """Wait until there is room at a destination."""
+        gate = self._desk.gate
+        turn = gate.enter(name)
+        if turn is not None:
+            try:
+                await turn
+            except asyncio.CancelledError:
+                gate.give_up(name, turn)
+                raise
+
     def _move(self, name: str) -> None:
         """Set money aside for another destination instead."""
         try:
@@ -244,20 +248,19 @@ class Exchange:
 
     def _whole(self, reply: Reply) -> None:
         self._first = time.perf_counter() - self.arrived
-        self._begun = True
         self.usage, self.completion_id = reply.usage, reply.completion_id
         self._end()
-        headers = _JSON_HEAD + self._headers()
+        headers = JSON_LINE + self._headers()
         if not self._hold.estimated and self._hold.cost is not None:
-            headers += b"x-turnout-spent-usd: %.9g\r\n" % (self._hold.cost / 1e12)
+            headers += b"x-turnout-spent-usd: %.9g\r\n" % to_usd(self._hold.cost)
         self._http.reply(200, headers, reply.body)
 
     def _begin(self) -> None:
-        self._first = time.perf_counter() - self.arrived
+        first = time.perf_counter() - self.arrived
         self._http.on_flow = self._flow
         self._http.on_doubt = self._ping
         self._http.start(200, _STREAM_HEAD + self._headers())
-        self._begun = True
+        self._first = first
 
     def _ping(self) -> None:
         """Send a comment, between events, to find out whether the client still listens."""
@@ -289,7 +292,7 @@ class Exchange:
             status=self._status,
             usage=usage,
             cost=None if usage is None or charge is None else charge(usage[0], usage[1]),
-            charged=self._begun or self._worked,
+            charged=self._first is not None or self._worked,
             seen=self.events,
             price=decision.price,
             propensity=decision.propensity,
@@ -307,7 +310,7 @@ class Exchange:
         desk.gate.release(self._key)
         tokens = None if usage is None else (usage[0], usage[1])
         desk.meters.answered(name, self._status, seconds, self._first, tokens, cost)
-        desk.policy.settle(decision, cost / 1e12)
+        desk.policy.settle(decision, to_usd(cost))
 
     def _fail(self, status: int, code: str) -> None:
         self._status, self._error = status, code

@@ -51,7 +51,7 @@ class Doorman:
     """
 
     def __init__(self, keyring: Keyring | None, nobody: Key, *, local: bool) -> None:
-        self.keyring = keyring
+        self._keyring = keyring
         self._nobody = nobody
         self._local = local
 
@@ -63,8 +63,8 @@ class Doorman:
         RefusedError
             It has none that is good, or a page of another site sent it through a browser here.
         """
-        if self.keyring is not None:
-            return self.keyring.check(authorization)
+        if self._keyring is not None:
+            return self._keyring.check(authorization)
         if self._local and from_elsewhere(origin, host):
             rule, hint = "come from this machine's own pages", "Make keys with `turnout keys new`."
             raise RefusedError(

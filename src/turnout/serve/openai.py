@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -21,6 +21,7 @@ from turnout.serve.request import ChatRequest
 from turnout.serve.splice import respell, splice
 from turnout.serve.upstream import EVENT_STREAM, JSON, Passing, Reply, truncated
 from turnout.serve.wire.client import Call, Failure, Origin
+from turnout.serve.wire.fields import Fields
 
 __all__ = ["OpenAIUpstream", "Secret"]
 
@@ -163,9 +164,7 @@ class OpenAIUpstream:
             elif not hearing.over.cancelled():
                 hearing.over.exception()  # it may have failed in the moment it was cancelled
 
-    def refused(
-        self, status: int, headers: Sequence[tuple[bytes, bytes]], text: bytes
-    ) -> AnswerError:
+    def refused(self, status: int, headers: Fields, text: bytes) -> AnswerError:
         """The failure that a bad status stands for."""
         rule, code = "answer with status 200", f"status_{status}"
         if status in _CLIENT_FAULTS:
@@ -175,7 +174,7 @@ class OpenAIUpstream:
             return AnswerError(
                 self.name, code, rule, status, hint, status=status, retry=False, reply=shown
             )
-        wait = next((value for name, value in headers if name == b"retry-after"), None)
+        wait = headers.get(b"retry-after")
         hint = "Check key_env and model of this pool entry." if status in (401, 403, 404) else ""
         return AnswerError(
             self.name,
@@ -260,15 +259,15 @@ class _Hearing:
         self._upstream = upstream
         self._taker = taker
         self._status = 0
-        self._headers: Sequence[tuple[bytes, bytes]] = ()
+        self._headers = Fields(b"")
         self._refusal: list[bytes] = []
         self._size = 0
 
-    def head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
+    def head(self, status: int, headers: Fields) -> None:
         """The status line and headers; see `Receiver`."""
         self._status, self._headers = status, headers
         if status == 200:
-            kind = next((value for name, value in headers if name == b"content-type"), b"")
+            kind = headers.get(b"content-type") or b""
             if kind.partition(b";")[0].strip().lower() != self._taker.kind.encode():
                 self._break(self._upstream.bad(f"answer with {self._taker.kind}"))
 

@@ -115,13 +115,14 @@ class PeriodPace:
         ends_ms, length_ms : int
             When its period ends, and how long it is.
         """
-        passed, self._then, self._ends = ms - self._then, ms, ends_ms
-        if self._weight == 0 and self._rate == 0:  # the first tick has nothing to compare with
-            self._weight, self._seen = 1e-9, 0
+        then, self._then, self._ends = self._then, ms, ends_ms
+        if not then:  # the first tick has nothing to compare with
+            self._seen = 0
             return
+        passed = max(ms - then, 1)
         span = min(max(length_ms * _SHARE, _SHORTEST), _LONGEST)
         self._weight = min(self._weight + passed, span)
-        self._rate += (self._seen / max(passed, 1) - self._rate) * min(passed / self._weight, 1.0)
+        self._rate += (self._seen / passed - self._rate) * min(passed / self._weight, 1.0)
         self._seen = 0
         to_come = max(self._rate * self._workers * max(ends_ms - ms, 0), 1.0)
         mean = self._pacer.pacing.mean_cost

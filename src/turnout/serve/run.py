@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable, Iterator
 
 from turnout.core import ConfigError, TurnoutError
-from turnout.serve.build import check, renewed, store
+from turnout.serve.build import check, renewed, resolve, store
 from turnout.serve.config import Config
 from turnout.serve.guard.keys import check_open
 from turnout.serve.money.store import Store
@@ -37,11 +37,7 @@ def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
     ConfigError
         The port is in use, or the address is not this machine's.
     """
-    try:
-        kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except socket.gaierror as error:
-        hint = f"{error.strerror}. Use 127.0.0.1."
-        raise ConfigError("server.host", "be an address of this machine", host, hint) from None
+    kind, address = resolve(host, port)
     # asyncio sends small pieces at once only where the protocol is said
     listener = socket.socket(kind, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 import signal
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, final
 
 from turnout.serve.build import Make, build
@@ -45,6 +45,7 @@ def counters(config: Config, workers: int) -> Metrics:
 
 
 @final
+@dataclass(frozen=True, eq=False)
 class Shared:
     """What all workers of a gateway share; made before they are forked.
 
@@ -56,10 +57,9 @@ class Shared:
         For the counters: `counters(config, workers).nbytes` long.
     """
 
-    def __init__(self, config: Config, store: Store, memory: Any) -> None:
-        self.config = config
-        self.store = store
-        self.memory = memory
+    config: Config
+    store: Store
+    memory: Any
 
 
 @final
@@ -124,7 +124,7 @@ class Worker:
             Called once it serves, with what stops it from any thread.
         """
         try:
-            with _loop() as runner:
+            with _runner() as runner:
                 runner.run(self._serve(listener, signals, ready))
         finally:
             self._books.stop()
@@ -220,14 +220,10 @@ class Worker:
         )
 
 
-@contextlib.contextmanager
-def _loop() -> Any:
+def _runner() -> asyncio.Runner:
     """A runner on the quickest loop there is."""
     try:
         import uvloop
-
-        factory: Any = uvloop.new_event_loop
     except ImportError:
-        factory = None
-    with asyncio.Runner(loop_factory=factory) as runner:
-        yield runner
+        return asyncio.Runner()
+    return asyncio.Runner(loop_factory=uvloop.new_event_loop)

@@ -221,7 +221,7 @@ def test_a_damaged_library_is_built_again(tiny: Path) -> None:
     """What cannot be loaded is replaced."""
     folder = tiny / "cache" / "native"
     folder.mkdir(parents=True)
-    path = folder / f"kernels-{_build._key(str(_build.compiler()))}.so"
+    path = folder / f"kernels-{_build.source().key(str(_build.compiler()))}.so"
     path.write_bytes(b"no library")
     assert _build.library() is not None
     assert path.stat().st_size > 100
@@ -288,7 +288,7 @@ def test_kernels_for_a_processor_without_wide_vectors(
     flags = [flag for flag in _build._COMMON if flag != "-O3"]
     command = [str(_build.compiler()), *flags, "-O1", "-o", str(target)]
     subprocess.run([*command, str(_build._FOLDER / "kernels.cpp")], check=True)
-    found = _build._load_file(target)
+    found = _build.source().load_file(target)
     monkeypatch.setattr(_build, "_STATE", {"kernels": found})
     monkeypatch.delenv("TURNOUT_NATIVE", raising=False)
     for t, e, k in ((1, 4, 2), (3, 1, 1), (9, 1, 1), (50, 3, 2)):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import fcntl
 import math
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from turnout.core import ConfigError, InputError
+from turnout.parts.files import replace_file
 from turnout.serve._toml import unknown
 from turnout.serve.guard.key import ID, LIMITS, NO_DIGEST, Key, KeyLimits
 
@@ -156,26 +156,9 @@ def write(path: str | Path, keys: Iterable[Key]) -> None:
     data = {"version": _VERSION, "keys": [_row(key) for key in keys]}
     content = orjson.dumps(data, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     try:
-        handle, name = tempfile.mkstemp(dir=target.absolute().parent, prefix=f".{target.name}.")
+        replace_file(target, content, private=True)
     except OSError as error:
         raise _unwritable(target, error) from None
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            if target.exists():
-                before = target.stat()
-                if (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
-                    os.fchown(file.fileno(), before.st_uid, before.st_gid)
-                os.fchmod(file.fileno(), before.st_mode & 0o640 | 0o600)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(target)
-    except OSError as error:
-        Path(name).unlink(missing_ok=True)
-        raise _unwritable(target, error) from None
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def _unwritable(target: Path, error: OSError) -> ConfigError:

@@ -9,7 +9,7 @@ from typing import Any, final
 from urllib.parse import unquote
 
 from turnout.core import InputError
-from turnout.serve.errors import body, where
+from turnout.serve.errors import JSON_LINE, body, where
 from turnout.serve.wire.request import Request
 
 __all__ = ["App", "Bridge"]
@@ -24,7 +24,6 @@ App = Callable[
     Awaitable[None],
 ]
 
-_JSON = b"content-type: application/json\r\n"
 #: What the server itself says of an answer.
 _OURS = frozenset((b"connection", b"content-length", b"date", b"transfer-encoding"))
 
@@ -150,7 +149,7 @@ class _Answer:
                 self._request.abort()
         else:
             self._end()
-            self._request.reply(500, _JSON, body(error))
+            self._request.reply(500, JSON_LINE, body(error))
 
     def _end(self) -> None:
         self.over = True

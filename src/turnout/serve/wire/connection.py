@@ -9,7 +9,7 @@ import socket
 import struct
 from typing import Final, cast, final
 
-from turnout.serve.errors import RequestError, body, where
+from turnout.serve.errors import JSON_LINE, RequestError, body, where
 from turnout.serve.wire._refusals import full, too_slow
 from turnout.serve.wire.clock import NEVER
 from turnout.serve.wire.reader import BODY, EMPTY, HEAD, RequestReader
@@ -29,7 +29,6 @@ _CLOSED: Final = 3
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _CLOSE = b"connection: close\r\n"
-_JSON = b"content-type: application/json\r\n"
 #: Connections beyond the limit that are told so at the same time; more are just closed.
 _TOLD = 64
 #: Seconds for what is already on its way to an idle connection when the server drains.
@@ -334,7 +333,7 @@ class Connection(asyncio.Protocol):
         if request.started:
             request.abort()
         else:
-            request.reply(500, _JSON, body(error))
+            request.reply(500, JSON_LINE, body(error))
 
     def _refuse(self, error: RequestError) -> None:
         """Tell the client what is wrong, and hear it no more."""
@@ -343,7 +342,7 @@ class Connection(asyncio.Protocol):
         self._reader.release()
         self.put(
             b"%b%bcontent-length: %d\r\n%b%b\r\n%b"
-            % (FIRST_LINES[error.status], _JSON, len(told), self._worker.date, _CLOSE, told)
+            % (FIRST_LINES[error.status], JSON_LINE, len(told), self._worker.date, _CLOSE, told)
         )
         self._leave()
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Protocol
 
 from turnout.core import _check
+from turnout.serve.wire.fields import Fields
 
 __all__ = ["Failure", "Receiver", "Times"]
 
@@ -71,7 +71,7 @@ class Failure:
 class Receiver(Protocol):
     """What hears the answer; called straight from the event loop's protocol, in this order."""
 
-    def head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
+    def head(self, status: int, headers: Fields) -> None:
         """Status and headers, names in lower case; at most once, interim answers left out."""
         ...
 

@@ -27,7 +27,7 @@ _STATE: dict[str, ctypes.CDLL | None] = {}
 
 def library() -> ctypes.CDLL | None:
     """The kernels, built if need be; None where they cannot be had or are not wanted."""
-    return once("kernels", _source, _STATE)
+    return once("kernels", source, _STATE)
 
 
 def loaded() -> ctypes.CDLL:
@@ -37,7 +37,7 @@ def loaded() -> ctypes.CDLL:
     return found
 
 
-def _source() -> Source:
+def source() -> Source:
     return Source(
         name="kernels",
         title="the native kernels",
@@ -48,14 +48,6 @@ def _source() -> Source:
         flags=_FLAGS,
         typed=_typed,
     )
-
-
-def _load_file(target: Path) -> ctypes.CDLL | None:
-    return _source().load_file(target)
-
-
-def _key(command: str) -> str:
-    return _source().key(command)
 
 
 def _typed(found: ctypes.CDLL) -> ctypes.CDLL:
