@@ -14,7 +14,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -276,12 +276,14 @@ async def until(found: Callable[[], object], seconds: float = 30.0) -> None:
 
 
 @contextmanager
-def started(config: Path, **environ: str) -> Iterator[Process]:
-    """A gateway as `turnout serve` starts it, while a block runs."""
+def started(
+    config: Path, command: Sequence[str] = ("-m", "turnout", "serve"), **environ: str
+) -> Iterator[Process]:
+    """A gateway as `turnout serve` starts it, or another command, while a block runs."""
     log = config.with_suffix(".log")
     with log.open("wb") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "turnout", "serve", str(config)],
+            [sys.executable, *command, str(config)],
             stdout=subprocess.PIPE,
             stderr=errors,
             env={**os.environ, **environ},

@@ -64,6 +64,7 @@ def test_all_series_are_there_from_the_start() -> None:
         "request_seconds": "histogram",
         "first_token_seconds": "histogram",
         "decision_seconds": "histogram",
+        "prompts_dropped_total": "counter",
         "tokens_total": "counter",
         "cost_usd_total": "counter",
         "tries_total": "counter",

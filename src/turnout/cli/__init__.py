@@ -14,7 +14,9 @@ from turnout.core.errors import TurnoutError
 __all__ = ["cli", "main"]
 
 #: Commands in the order a newcomer meets them; each lives in the module of its name.
-COMMANDS = ("demo", "bench", "fit", "serve", "keys", "explain", "trace", "methods", "claims")
+COMMANDS = (
+    *("demo", "bench", "fit", "serve", "keys", "prompts", "explain", "trace", "methods", "claims"),
+)
 
 
 class _Lazy(click.Group):

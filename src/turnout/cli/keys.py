@@ -187,10 +187,9 @@ def _revoke(name: str, file: Path) -> None:
 
 def _note(file: Path, action: str, subject: str, **facts: Any) -> None:
     """Put a change on record, before it is made: none is ever made without."""
-    from turnout.serve.guard.audit import Audit
+    from turnout.serve.guard.audit import Audit, account, beside
 
-    audit = Audit(file.with_name(f"{file.name}.audit.jsonl"), wall=time.time)
-    audit.note(_account(), action, subject, **facts)
+    Audit(beside(file), wall=time.time).note(account(), action, subject, **facts)
 
 
 def _find(keys: dict[str, Key], name: str, file: Path) -> Key:
@@ -243,18 +242,6 @@ def _state(key: Key, now: float) -> str:
 
 def _date(seconds: float) -> str:
     return datetime.fromtimestamp(math.floor(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _account() -> str:
-    """Who runs this: by the system's word, not by a variable that anybody can set."""
-    import os
-    import pwd
-
-    number = os.getuid()
-    try:
-        return f"{pwd.getpwuid(number).pw_name} ({number})"
-    except KeyError:
-        return str(number)
 
 
 def _tell(secret: str, text: str) -> None:

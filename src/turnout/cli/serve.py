@@ -49,5 +49,5 @@ def command(
             from turnout.lab import one_thread
 
             stack.enter_context(one_thread())
-        if serve(settings, reread=read, say=click.echo):
+        if serve(settings, reread=read, say=click.echo, source=config):
             raise SystemExit(1)

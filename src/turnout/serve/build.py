@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import ssl
@@ -23,6 +24,9 @@ from turnout.serve.money.store import Store
 from turnout.serve.money.units import PICO_PER_USD
 from turnout.serve.openai import OpenAIUpstream, Secret
 from turnout.serve.policy import Policy
+from turnout.serve.prompts import file as promptfile
+from turnout.serve.prompts.keeper import Prompts
+from turnout.serve.prompts.reading import inspect as inspect_prompts
 from turnout.serve.routers import make_policy
 from turnout.serve.tables import PoolEntry
 from turnout.serve.upstream import Upstream
@@ -33,7 +37,20 @@ from turnout.serve.wire.limits import Limits
 if TYPE_CHECKING:
     from turnout.lab.model import LanguageModel
 
-__all__ = ["Make", "Parts", "build", "check", "renewed", "resolve", "store", "tariffs", "upstreams"]
+__all__ = [
+    "Make",
+    "Parts",
+    "build",
+    "check",
+    "keeper",
+    "renewed",
+    "resolve",
+    "store",
+    "tariffs",
+    "upstreams",
+]
+
+_log = logging.getLogger("turnout.serve")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -90,6 +107,8 @@ def check(config: Config, environ: Mapping[str, str] | None = None) -> None:
     if config.keys.file is not None:
         read_keys(config.keys.file)
     reading.inspect(config.ledger.path)
+    if config.prompts is not None:
+        inspect_prompts(promptfile.beside(config.ledger.path))
 
 
 def resolve(host: str, port: int) -> tuple[int, tuple[Any, ...]]:
@@ -109,14 +128,22 @@ def resolve(host: str, port: int) -> tuple[int, tuple[Any, ...]]:
 
 
 def store(config: Config, workers: int) -> Store:
-    """The money and memory that so many workers share; makes the ledger's file.
+    """The money and memory that so many workers share; makes the files they write.
 
     Raises
     ------
     ConfigError
-        A price is not known, or the ledger cannot be opened or is in use.
+        A price is not known, the ledger cannot be opened or is in use, or there is no file of
+        prompts where these are to be kept.
     """
-    return Store(config.ledger.path, tariffs=tariffs(config), rules=config.budgets, workers=workers)
+    rules = config.budgets
+    made = Store(config.ledger.path, tariffs=tariffs(config), rules=rules, workers=workers)
+    try:
+        _make_promptfile(config)
+    except BaseException:
+        made.close()
+        raise
+    return made
 
 
 def renewed(old: Store, config: Config) -> Store:
@@ -125,9 +152,30 @@ def renewed(old: Store, config: Config) -> Store:
     Raises
     ------
     ConfigError
-        A price is not known.
+        A price is not known, or there is no file of prompts where these are to be kept.
     """
+    _make_promptfile(config)
     return old.renewed(tariffs=tariffs(config), rules=config.budgets)
+
+
+def keeper(config: Config) -> Prompts | None:
+    """What keeps the prompts of one worker, or only deletes those of before; None for neither.
+
+    Raises
+    ------
+    ConfigError
+        Prompts are to be kept, and their file cannot be used.
+    """
+    path, rules = promptfile.beside(config.ledger.path), config.prompts
+    if rules is not None:
+        return Prompts(path, keep_days=rules.keep_days, keys=rules.keys)
+    if not path.exists():
+        return None
+    try:
+        return Prompts(path)
+    except ConfigError as error:
+        _log.warning("prompts kept before are not deleted: %s", error)
+        return None
 
 
 def tariffs(config: Config) -> dict[str, Tariff]:
@@ -166,6 +214,12 @@ def upstreams(config: Config, clock: Clock, environ: Mapping[str, str]) -> dict[
         else _openai(entry, config.limits, clock, environ)
         for entry in config.pool
     }
+
+
+def _make_promptfile(config: Config) -> None:
+    """Once, so that the workers do not make it at the same time."""
+    if config.prompts is not None:
+        promptfile.connect(promptfile.beside(config.ledger.path)).close()
 
 
 def _openai(entry: PoolEntry, limits: Limits, clock: Clock, environ: Mapping[str, str]) -> Upstream:

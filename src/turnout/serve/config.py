@@ -24,6 +24,7 @@ from turnout.serve.tables import (
     LoadConfig,
     PoolEntry,
     PricesConfig,
+    PromptsConfig,
     RouterConfig,
     ServerConfig,
 )
@@ -43,6 +44,8 @@ _SECTIONS: dict[str, type[Any]] = {
     "breaker": BreakerRules,
     "limits": Limits,
 }
+#: Tables that switch something on by being there.
+_SWITCHES: dict[str, type[Any]] = {"prompts": PromptsConfig}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +60,8 @@ class Config:
         Hard limits.
     server, keys, router, budget, prices, ledger, load, retry, breaker, limits
         One object a table of the file; each table may be left out.
+    prompts : PromptsConfig, optional
+        Whose prompts are kept, and how long; None = no prompt is kept.
     """
 
     pool: tuple[PoolEntry, ...]
@@ -71,6 +76,7 @@ class Config:
     retry: RetryRules = field(default_factory=RetryRules)
     breaker: BreakerRules = field(default_factory=BreakerRules)
     limits: Limits = field(default_factory=Limits)
+    prompts: PromptsConfig | None = None
 
     def __post_init__(self) -> None:
         names = _check.names("pool", self.names)
@@ -143,7 +149,7 @@ def parse(text: str, source: Path) -> Config:
         # tomllib never quotes the line, so a key in the file cannot leak here
         raise ConfigError(str(source), "be TOML", str(error), "Correct that line.") from None
     folder = source.absolute().parent
-    known = (*_SECTIONS, "pool", "budgets")
+    known = (*_SECTIONS, *_SWITCHES, "pool", "budgets")
     for key in data:
         if key not in known:
             raise unknown(source, key, known)
@@ -160,7 +166,8 @@ def parse(text: str, source: Path) -> Config:
         raise ConfigError(f"{source}: pool", "hold at least one destination", None, hint)
     given: dict[str, Any] = {
         name: section(source, name, table(source, name, data.get(name, {})), kind, folder)
-        for name, kind in _SECTIONS.items()
+        for name, kind in (_SECTIONS | _SWITCHES).items()
+        if name in _SECTIONS or name in data
     }
     try:
         return Config(pool=named("pool", PoolEntry), budgets=named("budgets", BudgetRule), **given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import final
@@ -12,9 +13,14 @@ from turnout.serve.guard.gate import Gate
 from turnout.serve.guard.refusal import RefusedError
 from turnout.serve.guard.retry import Retries
 from turnout.serve.metrics import NOBODY, Metrics
+from turnout.serve.money.board import BoardFullError
 from turnout.serve.money.books import Books
+from turnout.serve.money.hold import Hold
+from turnout.serve.money.journal import JournalFullError
+from turnout.serve.money.rates import RateExceededError
 from turnout.serve.money.units import Pico, to_usd
 from turnout.serve.policy import Policy
+from turnout.serve.prompts.keeper import Keep
 from turnout.serve.upstream import Upstream
 from turnout.serve.wire.clock import Clock
 from turnout.serve.wire.server import Request
@@ -23,6 +29,16 @@ __all__ = ["Desk", "Lane", "Meters", "no_room"]
 
 #: Cost of so many input and output tokens, where a destination computes it itself.
 Charge = Callable[[int, int], Pico]
+
+#: Why a request was refused before it was whole, by the status of the answer.
+_REASONS = {
+    400: "malformed",
+    408: "slow",
+    413: "too_large",
+    417: "malformed",
+    431: "too_large",
+    503: "full",
+}
 
 
 @final
@@ -105,6 +121,20 @@ class Meters:
         """A request was not let in."""
         self.metrics.refused.inc(self.metrics.refused.place(reason))
 
+    def turned_away(self, status: int) -> None:
+        """The wire has refused what was no whole request yet: there is no time to tell of it."""
+        metrics = self.metrics
+        metrics.requests.inc(metrics.requests.place(NOBODY, metrics.status(status)))
+        self.refused(_REASONS.get(status, "malformed"))
+
+    def used(self, name: str, tokens: tuple[int, int] | None, cost: Pico) -> None:
+        """A try has failed and may be charged; the request goes on."""
+        metrics = self.metrics
+        if tokens is not None:
+            metrics.tokens.inc(self._read[name], tokens[0])
+            metrics.tokens.inc(self._written[name], tokens[1])
+        metrics.cost_usd.inc(self._cost[name], to_usd(cost))
+
     def answered(
         self,
         name: str,
@@ -148,6 +178,8 @@ class Desk:
     clock : Clock
     fallbacks : int
         Further destinations that may be tried while nothing has been sent.
+    keep : callable, optional
+        Takes the prompts of requests that have ended; None where none is kept.
     down : frozenset of str
         Destinations that are left alone because they fail, as of the last tick.
     """
@@ -159,6 +191,7 @@ class Desk:
     meters: Meters
     clock: Clock
     fallbacks: int
+    keep: Keep | None = None
     down: frozenset[str] = frozenset()
 
     def open_to(self, models: frozenset[str] | None) -> frozenset[str] | None:
@@ -176,6 +209,52 @@ class Desk:
         resting = [name for name, lane in self.lanes.items() if lane.breaker.state == OPEN]
         if resting or self.down:
             self.down = frozenset(resting)
+
+    def move(self, hold: Hold, name: str) -> None:
+        """Set money aside for another destination instead.
+
+        Raises
+        ------
+        BudgetExceededError, RefusedError
+            There is no room; what was set aside before still is.
+        """
+        try:
+            hold.move(name)
+        except (BoardFullError, JournalFullError) as error:
+            raise no_room() from error
+
+    def reopen(self, hold: Hold, name: str) -> Hold:
+        """Set money aside for one more try of a request that stays open as it is.
+
+        The client has asked once: no further request is taken of its rate limits. The tokens that
+        the try may use are, but it is not refused for them.
+
+        Raises
+        ------
+        BudgetExceededError, RefusedError
+            There is no room; nothing was taken.
+        """
+        books = self.books
+        try:
+            new = books.open(
+                key=hold.key,
+                destination=name,
+                model=hold.model,
+                chars=hold.chars,
+                cap=hold.cap,
+                choices=hold.choices,
+                stream=hold.stream,
+            )
+        except (BoardFullError, JournalFullError) as error:
+            raise no_room() from error
+        new.token_rates = hold.token_rates
+        tokens = new.input_tokens + new.output_tokens
+        for rate in new.token_rates:
+            try:
+                books.rates.take(((rate, tokens),), time.monotonic_ns())
+            except RateExceededError:
+                books.rates.give(rate, tokens)
+        return new
 
     def refuse(self, http: Request, error: BaseException, headers: bytes = b"") -> None:
         """Answer with an error in OpenAI's shape."""

@@ -12,15 +12,13 @@ from urllib.parse import quote
 
 from turnout.core import BudgetExceededError
 from turnout.serve import sse
-from turnout.serve.desk import Desk, Lane, no_room
+from turnout.serve.desk import Desk, Lane
 from turnout.serve.errors import JSON_LINE, AnswerError, body, code_of, status_of, where
 from turnout.serve.guard.breaker import REFUSED
 from turnout.serve.guard.refusal import RefusedError
-from turnout.serve.money.board import BoardFullError
 from turnout.serve.money.entry import Entry
 from turnout.serve.money.hold import Hold
-from turnout.serve.money.journal import JournalFullError
-from turnout.serve.money.units import to_usd
+from turnout.serve.money.units import Pico, to_usd
 from turnout.serve.money.usage import read_usage
 from turnout.serve.policy import Decision
 from turnout.serve.request import ChatRequest
@@ -41,7 +39,8 @@ _STREAM_HEAD = f"content-type: {EVENT_STREAM}\r\ncache-control: no-cache\r\n".en
 class Exchange:
     """Asks the destination decided on, or the next best, and passes the answer on.
 
-    A streamed answer passes through the exchange itself (see `Passing`).
+    A streamed answer passes through the exchange itself (see `Passing`). A try that failed and may
+    have been charged all the same has a row of its own in the books, and so does the one after it.
 
     Parameters
     ----------
@@ -62,9 +61,9 @@ class Exchange:
     """
 
     __slots__ = (
-        *("_chat", "_decision", "_desk", "_ended", "_error", "_first", "_hold", "_http"),
-        *("_key", "_names", "_status", "_worked", "arrived", "asked", "completion_id", "events"),
-        *("on_flow", "tries", "usage"),
+        *("_chat", "_decision", "_desk", "_ended", "_error", "_failed", "_first", "_hold", "_http"),
+        *("_key", "_names", "_spent", "_status", "_worked", "arrived", "asked", "completion_id"),
+        *("events", "on_flow", "tries", "usage"),
     )
 
     def __init__(
@@ -95,7 +94,9 @@ class Exchange:
         self._key = key
         self._ended = False
         self._worked = False  # the destination may be at work, or have been, and charge for it
+        self._failed: float  # when the last try failed; nobody asks before
         self._first: float | None = None
+        self._spent: Pico = 0  # on tries that have rows of their own
         self._status = 200
         self._error: str | None = None
 
@@ -195,8 +196,8 @@ class Exchange:
             await self._turn(name)
             began = desk.clock.now
             try:
-                if name != self._hold.destination:
-                    self._move(name)
+                if self.tries or name != self._hold.destination:
+                    self._again(name)
                 self.asked = name
                 self.tries += 1
                 asked = self._worked = True
@@ -210,6 +211,8 @@ class Exchange:
             except AnswerError as failure:
                 outcome = failure
                 self._worked = failure.charged
+                self._failed = time.perf_counter()
+                self._fail(failure.status, failure.code)
                 raise
             finally:
                 desk.gate.leave(name, desk.clock.now - began)
@@ -239,12 +242,28 @@ class Exchange:
                 gate.give_up(name, turn)
                 raise
 
-    def _move(self, name: str) -> None:
-        """Set money aside for another destination instead."""
-        try:
-            self._hold.move(name)
-        except (BoardFullError, JournalFullError) as error:
-            raise no_room() from error
+    def _again(self, name: str) -> None:
+        """Set money aside for a further try, or for the first one at another destination.
+
+        Nothing is waited for here, so that nobody can leave in between.
+        """
+        desk, hold = self._desk, self._hold
+        if self._worked:
+            # first the new hold: where there is no room for it, this try is the last one
+            new = desk.reopen(hold, name)
+            self.completion_id = None
+            try:
+                self._end(self._failed)
+            except BaseException:
+                desk.books.drop(new)
+                raise
+            self._hold = new
+        elif name != hold.destination:
+            desk.move(hold, name)
+        self.usage = self.completion_id = None
+        self.events = 0
+        self._worked = False
+        self._status, self._error = 200, None
 
     def _whole(self, reply: Reply) -> None:
         self._first = time.perf_counter() - self.arrived
@@ -279,13 +298,19 @@ class Exchange:
         self._http.write(sse.event(body(error)))
         self._http.end()
 
-    def _end(self) -> None:
-        """Close the books; once, and before the client can see the end of its answer."""
+    def _end(self, failed: float | None = None) -> None:
+        """Close the books; once, and before the client can see the end of its answer.
+
+        Parameters
+        ----------
+        failed : float, optional
+            When the last try failed: the books of that try alone are closed, another one follows.
+        """
         if self._ended:
             return
-        self._ended = True
+        self._ended = failed is None
         desk, decision, hold, name = self._desk, self._decision, self._hold, self.asked
-        seconds = time.perf_counter() - self.arrived
+        seconds = (time.perf_counter() if failed is None else failed) - self.arrived
         usage = read_usage(self.usage)
         charge = desk.lanes[name].charge
         entry = Entry(
@@ -307,9 +332,17 @@ class Exchange:
             tries=self.tries,
         )
         cost = desk.books.close(hold, entry)
-        desk.gate.release(self._key)
         tokens = None if usage is None else (usage[0], usage[1])
+        if failed is not None:
+            self._spent += cost
+            desk.meters.used(name, tokens, cost)
+            return
+        desk.gate.release(self._key)
+        if desk.keep is not None:
+            desk.keep(hold.id, hold.key, self._chat.prompt)
         desk.meters.answered(name, self._status, seconds, self._first, tokens, cost)
+        if self._spent:
+            cost += self._spent
         desk.policy.settle(decision, to_usd(cost))
 
     def _fail(self, status: int, code: str) -> None:

@@ -110,6 +110,8 @@ class Front:
         arrived = time.perf_counter()
         try:
             self._chat(http, arrived)
+        except (BoardFullError, JournalFullError):
+            self._refuse(http, no_room(), arrived)
         except TurnoutError as error:
             self._refuse(http, error, arrived)
         except Exception as error:
@@ -157,8 +159,8 @@ class Front:
         decision = desk.policy.decide(chat, allowed)
         desk.meters.decided(time.perf_counter() - began)
         names = [decision.destination, *decision.order]
-        _, rates, token_rates = self._rates_of(key)
         try:
+            _, rates, token_rates = self._rates_of(key)
             key.allow(decision.destination)
             short: BudgetExceededError | None = None
             for place, name in enumerate(names):
@@ -174,8 +176,6 @@ class Front:
                         rates=rates,
                         token_rates=token_rates,
                     )
-                except (BoardFullError, JournalFullError) as error:
-                    raise no_room() from error
                 except BudgetExceededError as error:
                     # another destination may be cheaper, or have a budget of its own
                     short = short or error

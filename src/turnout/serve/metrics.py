@@ -31,11 +31,12 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 #: Destination of a request that went nowhere, and budget of one that has none.
 NOBODY: Final = "none"
 #: Values of `reason` where a request is refused.
-REASONS: Final = ("key", "budget", "rate", "queue", "shed", "too_large")
+REASONS: Final = ("key", "budget", "rate", "queue", "shed", "too_large", "malformed", "slow",
+                  "full")  # fmt: skip
 #: Values of `status`; what is none of them counts as `other`.
 STATUSES: Final = (
-    *("200", "400", "401", "403", "404", "408", "413", "415", "422", "429", "499"),
-    *("500", "502", "503", "504", "other"),
+    *("200", "400", "401", "403", "404", "408", "413", "415", "417", "422", "429", "431"),
+    *("499", "500", "502", "503", "504", "other"),
 )
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
@@ -212,6 +213,7 @@ class Metrics:
     refused : Counter of reason
     ledger_queue, journal_bytes : Gauge
         Rows that wait to be written, of all workers; bytes in use of the fullest journal.
+    prompts_dropped : Counter
     budget_left_usd : Gauge of budget
         Set by whoever renders: it is one number for all workers.
     connections : Gauge of side (`client`, `upstream`)
@@ -273,6 +275,9 @@ class Metrics:
         self.ledger_queue = self._gauge("ledger_queue", "Ledger rows that wait.", "sum")
         self.journal_bytes = self._gauge(
             "journal_bytes", "Bytes of a journal in use, of the fullest.", "max"
+        )
+        self.prompts_dropped = self._counter(
+            "prompts_dropped_total", "Prompts that were to be kept and could not be."
         )
         self.budget_left_usd = self._gauge(
             "budget_left_usd",

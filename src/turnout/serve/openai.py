@@ -182,7 +182,8 @@ class OpenAIUpstream:
             rule,
             status,
             hint or "Ask again later.",
-            status=429 if status == 429 else 502,
+            # the client is to hear how long to wait, and that this is no fault of its own
+            status=status if status in _ASKING else 502,
             passing=status_may_pass(status),
             retry_after=read_retry_after(wait, time.time()) if status in _ASKING else None,
         )

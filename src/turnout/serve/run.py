@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import mmap
 import socket
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import final
 
 from turnout.core import ConfigError, TurnoutError
 from turnout.serve.build import check, renewed, resolve, store
 from turnout.serve.config import Config
+from turnout.serve.guard.audit import Audit, account, beside
 from turnout.serve.guard.keys import check_open
 from turnout.serve.money.store import Store
 from turnout.serve.worker import Shared, Worker, counters
@@ -55,12 +60,16 @@ def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
 
 
 def serve(
-    config: Config, *, reread: Callable[[], Config], say: Callable[[str], None] = print
+    config: Config,
+    *,
+    reread: Callable[[], Config],
+    say: Callable[[str], None] = print,
+    source: Path | None = None,
 ) -> int:
     """Serve until interrupted, then finish what is in progress and write the ledger.
 
     The port is taken before anything else, so that a second gateway started by mistake touches
-    nothing.
+    nothing. Start, reloads and stop are noted in the audit log of the key file, if there is one.
 
     Parameters
     ----------
@@ -69,6 +78,8 @@ def serve(
         Reads the configuration again, at SIGHUP.
     say : callable
         Prints a line for whoever started it.
+    source : path, optional
+        The configuration's file, of which the audit log tells a digest.
 
     Returns
     -------
@@ -81,6 +92,7 @@ def serve(
         Something the gateway needs is not as it has to be; nothing has been written.
     """
     count, grace = config.server.workers, config.server.drain_seconds + _GRACE
+    digest = _digest(source)
     with contextlib.ExitStack() as stack:
         # each worker its own queue of new connections, and all of them ours to keep
         listeners = [stack.enter_context(one) for one in _listeners(config)]
@@ -92,6 +104,7 @@ def serve(
             say(f"warning: {host} can be reached by others, and nobody is asked for a key")
         kept = [store(config, workers=2 * count)]
         stack.callback(lambda: kept[-1].close())
+        record = _Record(config.keys.file, f"{host}:{port}", count, digest)
 
         def working(settings: Config, of: Store) -> Work:
             memory = mmap.mmap(-1, counters(settings, 2 * count).nbytes)
@@ -103,7 +116,8 @@ def serve(
 
             return work
 
-        def renew() -> tuple[Work, Callable[[], None]] | None:
+        def renew() -> tuple[Work, Callable[[bool], None]] | None:
+            now = _digest(source)
             try:
                 settings = reread()
                 check(settings)
@@ -111,14 +125,78 @@ def serve(
                 new = renewed(kept[-1], settings)
             except TurnoutError as error:
                 _log.error("the configuration stays as it was: %s", error)
+                record.failed(now, "configuration")
                 return None
-            return working(settings, new), lambda: kept.append(new)
+
+            def done(good: bool) -> None:
+                if good:
+                    kept.append(new)
+                    record.reloaded(settings.keys.file, now)
+                else:
+                    record.failed(now, "workers")
+
+            return working(settings, new), done
+
+        def serving() -> None:
+            record.started()
+            stack.callback(record.stopped)
+            say(ready(config, host, port))
 
         supervisor = Supervisor(count, working(config, kept[0]), renew, grace=grace)
-        status = supervisor.run(lambda: say(ready(config, host, port)))
+        status = supervisor.run(serving)
         if not status:
             say("stopped")
         return status
+
+
+@final
+class _Record:
+    """Puts on record what is done to a gateway, in the audit log of its key file if there is one.
+
+    It goes on where that cannot be written, as where the log is another account's: a gateway that
+    could not be stopped or mended for want of a line would be worse.
+    """
+
+    def __init__(self, keys: Path | None, subject: str, workers: int, digest: str | None) -> None:
+        self._keys = keys
+        self._subject = subject
+        self._workers = workers
+        self._digest = digest
+
+    def started(self) -> None:
+        self._note("start", self._digest)
+
+    def stopped(self) -> None:
+        self._note("stop", self._digest)
+
+    def reloaded(self, keys: Path | None, digest: str | None) -> None:
+        """The line stands in the log that counted until now; the next ones where keys are now."""
+        self._note("reload", digest)
+        self._keys, self._digest = keys, digest
+
+    def failed(self, digest: str | None, reason: str) -> None:
+        self._note("reload_failed", digest, reason=reason)
+
+    def _note(self, what: str, digest: str | None, **facts: str) -> None:
+        if self._keys is None:
+            return
+        path = beside(self._keys)
+        try:
+            if path.exists():
+                told = {"workers": self._workers, "config": digest, **facts}
+                Audit(path, wall=time.time).note(
+                    account(), f"gateway.{what}", self._subject, **told
+                )
+        except (ConfigError, OSError):
+            _log.error("the audit log %s cannot be appended to: %s is not on record", path, what)
+
+
+def _digest(source: Path | None) -> str | None:
+    """Tells one configuration file from another, and nothing of what stands in it."""
+    try:
+        return None if source is None else hashlib.sha256(source.read_bytes()).hexdigest()[:16]
+    except OSError:
+        return None
 
 
 def _listeners(config: Config) -> Iterator[socket.socket]:

@@ -18,6 +18,7 @@ __all__ = [
     "LoadConfig",
     "PoolEntry",
     "PricesConfig",
+    "PromptsConfig",
     "RouterConfig",
     "ServerConfig",
 ]
@@ -150,6 +151,27 @@ class PricesConfig:
     """
 
     file: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptsConfig:
+    """Prompts are kept, for as long as stands here; without this table none ever is.
+
+    Parameters
+    ----------
+    keep_days : int
+        Days after which a prompt is deleted. 1 to 3650.
+    keys : tuple of str
+        Names of the keys whose prompts are kept; empty = all.
+    """
+
+    keep_days: int
+    keys: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check.integer("keep_days", self.keep_days, low=1, high=3650)
+        if self.keys:
+            _check.names("keys", self.keys, what="key")
 
 
 @dataclass(frozen=True, kw_only=True)

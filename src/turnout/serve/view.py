@@ -16,6 +16,7 @@ from turnout.serve.money import reading
 from turnout.serve.money.periods import FOREVER
 from turnout.serve.money.units import to_usd
 from turnout.serve.openai import OpenAIUpstream
+from turnout.serve.prompts.keeper import Prompts
 from turnout.serve.wire.server import Server
 
 __all__ = ["View"]
@@ -36,9 +37,18 @@ class View:
     path : path
         The ledger.
     workers : int
+    prompts : Prompts, optional
+        What keeps prompts.
     """
 
-    def __init__(self, desk: Desk, keyring: Keyring | None, path: Path, workers: int) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        keyring: Keyring | None,
+        path: Path,
+        workers: int,
+        prompts: Prompts | None = None,
+    ) -> None:
         self.started = int(time.time())
         self.names: Sequence[str] = tuple(desk.lanes)
         self.server: Server | None = None
@@ -46,6 +56,7 @@ class View:
         self._keyring = keyring
         self._path = path
         self._workers = workers
+        self._prompts = prompts
 
     def rate(self, request: str, quality: float, comment: str | None) -> str:
         """Keep feedback; see `SQLiteLedger.rate`."""
@@ -58,6 +69,8 @@ class View:
             told.append(f"ledger: {self._desk.books.ledger.error}")
         if self._keyring is not None and self._keyring.error is not None:
             told.append(f"keys: {self._keyring.error}")
+        if self._prompts is not None and self._prompts.error is not None:
+            told.append(f"prompts: {self._prompts.error}")
         return told
 
     def health(self) -> dict[str, Any]:
@@ -95,6 +108,9 @@ class View:
         metrics.ledger_queue.set(metrics.ledger_queue.place(), desk.books.ledger.waiting)
         metrics.loop_lag_seconds.set(metrics.loop_lag_seconds.place(), lag)
         metrics.journal_bytes.set(metrics.journal_bytes.place(), desk.books.journal.used_bytes)
+        if self._prompts is not None:
+            dropped = metrics.prompts_dropped
+            dropped.cells[dropped.place()] = self._prompts.dropped
         if (server := self.server) is not None:
             self._traffic("client", server.open, server.bytes_in, server.bytes_out)
         asked = [lane.upstream for lane in desk.lanes.values()]
@@ -152,7 +168,10 @@ class View:
                     "left_usd": to_usd(one.left),
                     "ends": None if one.ends_ms >= FOREVER else one.ends_ms / 1000,
                 }
-                for one in desk.books.purses.states(int(now * 1000))
+                for one in sorted(
+                    desk.books.purses.states(int(now * 1000)),
+                    key=lambda one: (one.budget, one.holder),
+                )
             ],
             "recent": reading.latest(self._path, _RECENT),
         }

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, final
 
-from turnout.serve.build import Make, build
+from turnout.serve.build import Make, build, keeper
 from turnout.serve.config import Config
 from turnout.serve.desk import Desk, Lane, Meters
 from turnout.serve.front import Doorman, Front
@@ -94,14 +94,16 @@ class Worker:
         metrics = counters(config, shared.store.workers)
         metrics.use(shared.memory, number)
         self._books = shared.store.join(number)
+        self._prompts = keeper(config)
         self._desk = self._made(metrics, workers)
         doorman = Doorman(keyring, anyone(admin=local), local=local)
-        self._view = View(self._desk, keyring, config.ledger.path, workers)
+        self._view = View(self._desk, keyring, config.ledger.path, workers, self._prompts)
         self._bridge = Bridge(create_pages(self._view, doorman))
         self._front = Front(
             self._desk, doorman, self._bridge, max_prompt_chars=config.server.max_prompt_chars
         )
-        self._server = self._view.server = Server(self._front, config.limits, self._clock)
+        told = self._desk.meters.turned_away
+        self._server = self._view.server = Server(self._front, config.limits, self._clock, told)
         self._due = 0.0
         self.deadline = NEVER
 
@@ -112,7 +114,7 @@ class Worker:
         signals: bool,
         ready: Callable[[Callable[[], None]], None] | None = None,
     ) -> None:
-        """Serve until told to stop, then finish what is in progress and write the ledger.
+        """Serve until told to stop, then finish what is in progress and write what is left.
 
         Parameters
         ----------
@@ -127,7 +129,11 @@ class Worker:
             with _runner() as runner:
                 runner.run(self._serve(listener, signals, ready))
         finally:
-            self._books.stop()
+            try:
+                self._books.stop()
+            finally:
+                if self._prompts is not None:
+                    self._prompts.close()
 
     def expired(self) -> None:
         """The beat: look at what changes slowly (called by the clock)."""
@@ -217,6 +223,7 @@ class Worker:
             meters=Meters(metrics, config.names),
             clock=clock,
             fallbacks=config.router.fallbacks,
+            keep=None if self._prompts is None else self._prompts.hook,
         )
 
 

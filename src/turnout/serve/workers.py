@@ -29,9 +29,9 @@ _READY: Final = 60.0
 
 #: What a worker does, given its place and what to call once it serves.
 Work = Callable[[int, Callable[[], None]], None]
-#: What workers are to do from now on, and what to call once they do; None where the present ones
+#: What workers are to do from now on, and what is told whether they do; None where the present ones
 #: are to go on.
-Renew = Callable[[], tuple[Work, Callable[[], None]] | None]
+Renew = Callable[[], tuple[Work, Callable[[bool], None]] | None]
 
 
 @final
@@ -122,7 +122,7 @@ class Supervisor:
         self._half ^= 1
         self._work = work
         if self._start_all():
-            done()
+            done(True)
             end = time.monotonic() + self._grace
             for pid in old:
                 if self._workers.pop(pid, None) is not None:
@@ -137,6 +137,7 @@ class Supervisor:
             self._leaving[pid] = time.monotonic() + self._grace
         self._half ^= 1
         self._work = before
+        done(False)
 
     def _start_all(self) -> bool:
         """Start the workers of the present half; whether all of them serve."""

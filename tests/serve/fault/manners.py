@@ -182,6 +182,14 @@ async def die(talk: Talk, how: str = "fin") -> None:
     await talk.drop(how)
 
 
+@manner("head-dies")
+async def head_dies(talk: Talk) -> None:
+    """The connection ends in good order after the head of a good answer."""
+    talk.send(stream_head() if talk.stream else head(200, "content-length: 300"))
+    await talk.drain()
+    await talk.drop("fin")
+
+
 @manner("truncated")
 async def truncated(talk: Talk, how: str = "chunked") -> None:
     """A stream without `[DONE]` that ends as HTTP should: by a last chunk, or by its length."""

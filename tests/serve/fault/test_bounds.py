@@ -1,4 +1,4 @@
-"""Time, tries, turns and bytes: what a request may take, and what it meets at each bound."""
+"""Time, turns and bytes: what a request may take, and what it meets at each bound."""
 
 from __future__ import annotations
 
@@ -54,78 +54,6 @@ def test_each_time_limit_on_its_own(
         assert gateway.row(answer)["error_type"] == code
         if name in bad.counts:
             bad.wait_for_closed(1)
-
-
-# --- tries ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("stream", [False, True])
-def test_the_last_destination_is_tried_again(serve: Serve, bad: BadUpstream, stream: bool) -> None:
-    """What may pass is tried so often; the one before it is left after its first failure."""
-    retry = "tries = 3\nbase_seconds = 0.001"
-    with serve("flaky:2", "status:503", "flaky:9", retry=retry) as gateway:
-        answer = gateway.chat("status:503>flaky:2", stream=stream)
-        assert (answer.status, answer.text) == (200, ANSWER)
-        row = gateway.row(answer)
-        assert (row["tries"], row["fallback_from"]) == (4, "status:503")
-        assert gateway.chat("flaky:9", stream=stream).code == "status_503"
-    assert bad.counts == {"status:503": 1, "flaky:2": 3, "flaky:9": 3}
-
-
-def test_retries_have_a_budget(serve: Serve, bad: BadUpstream) -> None:
-    """An upstream that is down is asked little more often than there are requests."""
-    retry = "tries = 3\nbase_seconds = 0\nburst = 2\nshare = 0.5\nper_second = 0"
-    breaker = "in_a_row = 1000\nminimum = 1000"
-    with serve("status:500", retry=retry, breaker=breaker) as gateway:
-        for _ in range(10):
-            assert gateway.chat("status:500").code == "status_500"
-    # two saved up, and a half for each request; what goes beyond the burst is lost
-    assert 10 < bad.counts["status:500"] <= 10 + 2 + 5
-
-
-@pytest.mark.parametrize("name", ["silent", "status:401", "html", "bad-json", "slow-body"])
-def test_what_will_not_pass_is_not_tried_again(serve: Serve, bad: BadUpstream, name: str) -> None:
-    """Not after a timeout, and not where the configuration or the upstream is at fault."""
-    retry = "tries = 5\nbase_seconds = 0"
-    with serve(name, entry="timeout_seconds = 0.15", retry=retry) as gateway:
-        assert gateway.chat(name).status in (502, 504)
-    assert bad.counts[name] == 1
-
-
-def test_a_stream_that_began_is_not_tried_again(serve: Serve, bad: BadUpstream) -> None:
-    """Part of it is with the client already."""
-    with serve("die", retry="tries = 5\nbase_seconds = 0") as gateway:
-        assert gateway.chat("die", stream=True).code == "truncated"
-    assert bad.counts["die"] == 1
-
-
-def test_fallbacks_are_asked_in_their_order(serve: Serve, bad: BadUpstream) -> None:
-    """One after the other, and no more than may be; the ledger says whose answer it is."""
-    names = ("status:500", "hangup", "html", "good")
-    router = f'model = "{names[0]}"\nfallbacks = 3'
-    with serve(*names, router=router) as gateway:
-        answer = gateway.chat(">".join(names))
-        assert (answer.status, answer.headers["x-turnout-destination"]) == (200, "good")
-        row = gateway.row(answer)
-        assert (row["destination"], row["fallback_from"], row["tries"]) == ("good", names[0], 4)
-        assert gateway.chat(">".join(("html", *names))).status == 502
-    assert [seen.manner for seen in bad.seen][:4] == list(names)
-    assert len(bad.seen) == 8
-    metrics = [one["failures"] for one in gateway.worker._view.state()["pool"]]
-    assert sum(metrics) == 1
-
-
-def test_a_destination_that_asks_for_rest_gets_it(serve: Serve, bad: BadUpstream) -> None:
-    """A long `Retry-After` is handed on and kept to; it is not waited for."""
-    with serve("status:429:7", "good", retry="tries = 3\nbase_seconds = 0") as gateway:
-        answer = gateway.chat("status:429:7")
-        assert (answer.status, answer.code) == (429, "status_429")
-        assert answer.headers["retry-after"] == "7"
-        answer = gateway.chat("status:429:7")
-        assert (answer.status, answer.code) == (503, "circuit_open")
-        assert 1 <= int(answer.headers["retry-after"]) <= 7
-        assert gateway.chat("status:429:7>good").status == 200
-    assert bad.counts == {"status:429:7": 1, "good": 1}
 
 
 # --- turns ----------------------------------------------------------------------------------

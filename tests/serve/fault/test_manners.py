@@ -30,6 +30,7 @@ FAILURES: dict[str, tuple[tuple[int, str | None], tuple[int, str | None]]] = {
     "hangup:rst": ((502, "connection"), (502, "connection")),
     "die": ((502, "truncated"), (200, "truncated")),
     "die:rst": ((502, "truncated"), (200, "truncated")),
+    "head-dies": ((502, "truncated"), (502, "truncated")),
     "truncated": (BAD, (200, "truncated")),
     "truncated:length": (BAD, (200, "truncated")),
     "length:long": ((502, "truncated"), GOOD),  # all events came, and a length that is of no use
@@ -45,7 +46,7 @@ FAILURES: dict[str, tuple[tuple[int, str | None], tuple[int, str | None]]] = {
     "status:408": ((502, "status_408"), (502, "status_408")),
     "status:429": ((429, "status_429"), (429, "status_429")),
     "status:500": ((502, "status_500"), (502, "status_500")),
-    "status:503": ((502, "status_503"), (502, "status_503")),
+    "status:503": ((503, "status_503"), (503, "status_503")),
     "status:529": ((502, "status_529"), (502, "status_529")),
     "status:200": (BAD, BAD),  # an error object with status 200
     "redirect": ((502, "status_307"), (502, "status_307")),

@@ -112,6 +112,11 @@ def work(books: Books, say: Say) -> None:
     close("e", status=499, charged=True)
     open_("f", "bob", "dear", NOON + MINUTE)
     close("f", status=502)
+    # a try that may have been charged is followed by another: two holds for one request
+    open_("g", "bob", "cheap", NOON + MINUTE)
+    open_("h", "bob", "dear", NOON + MINUTE)
+    close("g", status=504, charged=True, tries=1)
+    close("h", status=200, usage=Usage(3, 4), tries=2)
 
 
 def child(task: Callable[[Say], None]) -> tuple[list[list[Any]], bool]:

@@ -124,12 +124,17 @@ class Peer:
 class Desk:
     """A server without sockets that keeps the requests it is handed, or answers them at once."""
 
-    def __init__(self, answers: bool = False, **limits: Any) -> None:
+    def __init__(
+        self,
+        answers: bool = False,
+        on_refused: Callable[[int], None] | None = None,
+        **limits: Any,
+    ) -> None:
         self.time = Time()
         self.clock = Clock(time=self.time)
         self.requests: list[Request] = []
         self.answers = answers
-        self.server = Server(self.handle, Limits(**limits), self.clock)
+        self.server = Server(self.handle, Limits(**limits), self.clock, on_refused)
 
     def handle(self, request: Request) -> None:
         self.requests.append(request)

@@ -5,6 +5,7 @@ const byId = (id) => document.getElementById(id);
 const usd = (value) => value === null ? "-" : "$" + (value < 1 ? value.toPrecision(3) : value.toFixed(2));
 const seconds = (value) => value === null ? "-" : value < 1 ? Math.round(value * 1000) + " ms" : value.toFixed(2) + " s";
 const count = (value) => value === null ? "-" : value.toLocaleString("en");
+let last = null; // the requests counted, and when: for the rate since then
 const percent = (value) => (100 * value).toFixed(0) + " %";
 
 function row(cells) {
@@ -31,10 +32,18 @@ function bar(spent, reserved, limit) {
   return made;
 }
 
+function rate(state) {
+  const now = performance.now() / 1000;
+  const shown = last === null || state.requests < last.requests || now - last.time < 0.5
+    ? state.requests_per_second : (state.requests - last.requests) / (now - last.time);
+  last = { requests: state.requests, time: now };
+  return shown;
+}
+
 function figures(state) {
   const shown = {
     "requests": count(state.requests),
-    "requests a second": state.requests_per_second.toFixed(1),
+    "requests a second": rate(state).toFixed(1),
     "spent": usd(state.spent_usd),
     "mean cost": usd(state.mean_cost_usd),
     "price of a dollar": state.price.toPrecision(3),
@@ -73,7 +82,7 @@ function show(state) {
     new Date(r.time * 1000).toLocaleTimeString(), r.id, r.key ?? "-", r.model,
     r.fallback_from ? r.destination + " (for " + r.fallback_from + ")" : r.destination,
     r.status === 200 ? ["200", "ok"] : [r.status + " " + (r.error_type ?? ""), "failed"],
-    count(r.input_tokens) + " / " + count(r.output_tokens), usd(r.cost_usd), r.latency_s.toFixed(2),
+    count(r.input_tokens) + " / " + count(r.output_tokens), usd(r.cost_usd), seconds(r.latency_s),
   ])));
 }
 

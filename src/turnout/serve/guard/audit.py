@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import pwd
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ import orjson
 
 from turnout.core import ConfigError
 
-__all__ = ["Audit", "redacted"]
+__all__ = ["Audit", "account", "beside", "redacted"]
 
 _SECRET = re.compile(r"(tn-[a-z0-9]{8}-)[A-Za-z0-9_-]{20,}")
 
@@ -89,6 +90,20 @@ class Audit:
     def _broken(self, error: OSError) -> ConfigError:
         hint = f"{error.strerror or error}. Nothing is changed that cannot be put on record."
         return ConfigError("audit log", "be a file that can be appended to", str(self.path), hint)
+
+
+def account() -> str:
+    """Who runs this: by the system's word, not by a variable that anybody can set."""
+    number = os.getuid()
+    try:
+        return f"{pwd.getpwuid(number).pw_name} ({number})"
+    except KeyError:
+        return str(number)
+
+
+def beside(keys: Path) -> Path:
+    """Where the audit log of a key file is."""
+    return keys.with_name(f"{keys.name}.audit.jsonl")
 
 
 def redacted(text: str) -> str:

@@ -84,7 +84,7 @@ class Entry:
     completion_id : str, optional
         The destination's own name of the answer.
     tries : int
-        Destinations asked.
+        Destinations asked so far.
     """
 
     status: int

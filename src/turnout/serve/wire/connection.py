@@ -337,7 +337,7 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, error: RequestError) -> None:
         """Tell the client what is wrong, and hear it no more."""
-        self._worker.refused += 1
+        self._worker.refuse(error.status)
         told = body(error)
         self._reader.release()
         self.put(

@@ -29,10 +29,18 @@ class Server:
     limits : Limits
     clock : Clock
         Has to tick while the server is used.
+    on_refused : callable, optional
+        Called with the status of each answer to what was refused before it was a request.
     """
 
-    def __init__(self, handle: Callable[[Request], None], limits: Limits, clock: Clock) -> None:
-        self._worker = Worker(handle, limits, clock)
+    def __init__(
+        self,
+        handle: Callable[[Request], None],
+        limits: Limits,
+        clock: Clock,
+        on_refused: Callable[[int], None] | None = None,
+    ) -> None:
+        self._worker = Worker(handle, limits, clock, on_refused)
 
     def __call__(self) -> asyncio.Protocol:
         """The protocol of a new connection."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from email.utils import formatdate
 from typing import Protocol, final
 
+from turnout.serve.errors import where
 from turnout.serve.wire.clock import NEVER, Clock, Timed
 from turnout.serve.wire.head import HeadReader
 from turnout.serve.wire.limits import Limits
@@ -14,6 +16,8 @@ from turnout.serve.wire.reader import Room
 from turnout.serve.wire.request import Request
 
 __all__ = ["Open", "Worker"]
+
+_log = logging.getLogger("turnout.serve")
 
 
 class Open(Timed, Protocol):
@@ -40,10 +44,18 @@ class Open(Timed, Protocol):
 class Worker:
     """What the connections of one server share.
 
-    Attributes
+    Parameters
     ----------
     handle : callable
         Called with each request.
+    limits : Limits
+    clock : Clock
+    on_refused : callable, optional
+        Called with the status of each answer that `refused` counts.
+
+    Attributes
+    ----------
+    handle : callable
     limits : Limits
     clock : Clock
     heads : HeadReader
@@ -64,6 +76,7 @@ class Worker:
     """
 
     __slots__ = (
+        "_on_refused",
         "accepted",
         "bytes_in",
         "bytes_out",
@@ -82,7 +95,13 @@ class Worker:
         "turned_away",
     )
 
-    def __init__(self, handle: Callable[[Request], None], limits: Limits, clock: Clock) -> None:
+    def __init__(
+        self,
+        handle: Callable[[Request], None],
+        limits: Limits,
+        clock: Clock,
+        on_refused: Callable[[int], None] | None = None,
+    ) -> None:
         self.handle = handle
         self.limits = limits
         self.clock = clock
@@ -91,12 +110,22 @@ class Worker:
         self.connections: set[Open] = set()
         self.draining = False
         self.emptied: Callable[[], None] | None = None
+        self._on_refused = on_refused
         self.accepted = self.turned_away = self.requests = self.refused = 0
         self.bytes_in = self.bytes_out = 0
         self.date = b""
         self.deadline = NEVER
         self.expired()
         clock.watch(self)
+
+    def refuse(self, status: int) -> None:
+        """Count a request or connection that is answered with an error here."""
+        self.refused += 1
+        if self._on_refused is not None:
+            try:
+                self._on_refused(status)
+            except Exception as error:
+                _log.error("on_refused failed: %s", where(error))
 
     def expired(self) -> None:
         """Make the `date` line, once a second."""
