@@ -92,7 +92,7 @@ def test_nobody_knows_what_the_threshold_means_for_my_traffic(
                 destination(gateway, text)
     spent = [row["cost_usd"] for row in gateway.rows()]
     # by then it has found the price, from far away
-    assert np.mean(spent[200:]) == pytest.approx(target, rel=0.05)
+    assert np.mean(spent[200:]) == pytest.approx(target, rel=0.1)
 
 
 def test_quality_is_a_number_that_somebody_wrote_down(
