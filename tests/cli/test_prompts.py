@@ -212,6 +212,8 @@ def test_what_is_graded_can_be_fitted(capsys: pytest.CaptureFixture[str]) -> Non
             ["hi", "\n"],
             {"key": "alice", "before": "2026-11-30T12:00:00Z"},
         ),
+        (("--before", "9999-12-31"), [], {"before": "9999-12-31T00:00:00Z"}),
+        (("--before", "1900-01-01"), [SECRET, "hi", "\n"], {"before": "1970-01-01T00:00:00Z"}),
         (("--key", ""), [SECRET, "hi", "\n"], {"key": ""}),
     ],
 )

@@ -453,6 +453,15 @@ def test_choices(path: Path) -> None:
     assert texts(path) == ["0", "2", "3", "4", "5"]
 
 
+def test_a_choice_among_many(path: Path) -> None:
+    """Some of each step's rows are chosen, over more than one step; the others stay."""
+    filled(path, *((id_at(NOON, count), "abc"[count % 3], 1, f"{count}") for count in range(2400)))
+    with closing(file.connect(path)) as connection:
+        assert file.delete(connection, Choice(key="a")) == 800
+        assert file.delete(connection, Choice(key="a")) == 0
+    assert texts(path) == [f"{count}" for count in range(2400) if count % 3]
+
+
 # ---------------------------------------------------------------- other files
 
 

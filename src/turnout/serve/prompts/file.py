@@ -50,6 +50,8 @@ VERSION: Final = 1
 
 #: Bytes of a page: a pad costs as much, and a long text a page for so many bytes.
 _PAGE = 1024
+#: No id is higher.
+_LAST = 2**63 - 1
 #: Seconds to wait for others who write.
 _WAIT = 5.0
 #: Rows, and characters of them, that are changed in one transaction, so that nobody waits long.
@@ -100,7 +102,7 @@ class Choice:
         if self.key is not None:
             parts.append(("key = ?", self.key))
         if self.before is not None:
-            parts.append(("id < ?", self.before << SHIFT))
+            parts.append(("id < ?", min(self.before << SHIFT, _LAST)))
         if self.newest is not None:
             parts.append(("id <= ?", self.newest))
         return " AND ".join(text for text, _ in parts) or "true", [value for _, value in parts]
@@ -129,9 +131,8 @@ def connect(path: Path) -> sqlite3.Connection:
         It cannot be made or opened, is something else, or was written by a newer version.
     """
     try:
-        with contextlib.suppress(
-            OSError, RuntimeError
-        ):  # what is wrong with the path is told below
+        # what is wrong with the path is told below
+        with contextlib.suppress(OSError, RuntimeError):
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             os.close(os.open(path.resolve(), flags, 0o600))
         connection = sqlite3.connect(
@@ -200,15 +201,16 @@ def sweep(connection: sqlite3.Connection, now: int, life: int | None = None) -> 
         where, change = f"goes - (id >> {SHIFT}) > ?", f"goes = (id >> {SHIFT}) + {int(life)}"
         if _step(connection, where, [life], f"UPDATE prompts SET {change}"):
             return True
-    return _step(connection, "goes <= ?", [now], "DELETE FROM prompts") > 0
+    return bool(_step(connection, "goes <= ?", [now], "DELETE FROM prompts"))
 
 
 def delete(connection: sqlite3.Connection, choice: Choice) -> int:
     """Delete some prompts; how many there were. `scrub` has to follow."""
     where, values = choice.where()
-    gone = 0
-    while count := _step(connection, where, values, "DELETE FROM prompts"):
-        gone += count
+    where += " AND id > ? ORDER BY id"
+    gone, last = 0, -1
+    while ids := _step(connection, where, [*values, last], "DELETE FROM prompts"):
+        gone, last = gone + len(ids), ids[-1]
     return gone
 
 
@@ -229,21 +231,21 @@ def scrub(connection: sqlite3.Connection, patience: float) -> bool:
     return not busy
 
 
-def _step(connection: sqlite3.Connection, where: str, values: list[Any], change: str) -> int:
-    """Change the first rows of which a condition is true, in one transaction; how many."""
+def _step(connection: sqlite3.Connection, where: str, values: list[Any], change: str) -> list[int]:
+    """Change the first rows of which a condition is true, in one transaction; their ids."""
     query = f"SELECT id, chars FROM prompts WHERE {where} LIMIT {_ROWS}"
     if connection.execute(query, values).fetchone() is None:
-        return 0  # nobody has to wait for a look
+        return []  # nobody has to wait for a look
     with _schema.transaction(connection):
-        ids: list[tuple[int]] = []
+        ids: list[int] = []
         chars = 0
         for id_, size in connection.execute(query, values).fetchall():
             if ids and chars + size > _CHARS:
                 break
-            ids.append((id_,))
+            ids.append(id_)
             chars += size
-        connection.executemany(f"{change} WHERE id = ?", ids)
-    return len(ids)
+        connection.executemany(f"{change} WHERE id = ?", [(id_,) for id_ in ids])
+    return ids
 
 
 def check(connection: sqlite3.Connection, path: Path) -> None:
