@@ -253,7 +253,8 @@ class Run:
         for lane in lanes:
             ones = told[lane.system.name]
             memory = (0.0, 0.0) if lane.server is None else lane.server.memory()
-            self.rows.append(Row.replayed(lane.system.name, trace, ones, memory))
+            base = told.get("nginx", [])
+            self.rows.append(Row.replayed(lane.system.name, trace, ones, memory, base))
 
     def remember(self, lanes: list[Lane], modes: list[str]) -> None:
         """What our gateway tells about itself."""

@@ -74,6 +74,7 @@ class Row:
         trace: Arrivals,
         told: Sequence[dict[str, Any]],
         memory: tuple[float, float],
+        base: Sequence[dict[str, Any]],
     ) -> Row:
         """Of a replay: latencies of all rounds together, from the times requests were due."""
         took = [np.array(one["took_ms"] or [0.0]) for one in told]
@@ -81,7 +82,7 @@ class Row:
         errors: Counter[str] = Counter()
         for one in told:
             errors.update(one["failures"])
-        cpu = [one["cpu"] / max(len(one["took_ms"]), 1) * 1e6 for one in told]
+        cpu, his = map(_cpu_us, (told, base))
         return cls(
             system=system,
             mode="replay",
@@ -93,7 +94,9 @@ class Row:
             busy=median(one["cpu"] / one["seconds"] for one in told),
             rss_mb=memory[0],
             pss_mb=memory[1],
-            ratio_to_nginx=[],
+            ratio_to_nginx=[]
+            if system == "direct"
+            else [mine / nginx for mine, nginx in zip(cpu, his, strict=False)],
             errors=dict(errors),
             more={
                 "p999_ms": float(np.quantile(np.concatenate(took), 0.999)),
@@ -127,6 +130,11 @@ class Row:
         told |= {"rss_mb": round(self.rss_mb, 1), "pss_mb": round(self.pss_mb, 1)}
         told |= {"busy": round(self.busy, 4), "errors": self.errors}
         return told | self.more
+
+
+def _cpu_us(told: Sequence[dict[str, Any]]) -> list[float]:
+    """Microseconds of CPU a request, of each round of a replay."""
+    return [one["cpu"] / max(len(one["took_ms"]), 1) * 1e6 for one in told]
 
 
 @dataclass(frozen=True)
@@ -178,7 +186,6 @@ def _table(mode: str, rows: Sequence[Row]) -> Table:
     for name in names:
         table.add_column(name, justify="left" if name == "" else "right", no_wrap=True)
     last = None
-    base = next((row for row in rows if row.system == "nginx"), None)
     for row in rows:
         if not replay and row.concurrency != last:
             last = row.concurrency
@@ -191,10 +198,7 @@ def _table(mode: str, rows: Sequence[Row]) -> Table:
         line.append(_spread(row.cpu_us, 1))
         if streams:
             line.append(f"{median(row.cpu_us) / row.events:.2f}" if row.cpu_us else "")
-        if replay and base is not None and base.cpu_us and row.cpu_us:
-            line.append(f"{median(row.cpu_us) / median(base.cpu_us):.1f}")
-        else:
-            line.append(_spread(row.ratio_to_nginx, 1))
+        line.append(_spread(row.ratio_to_nginx, 1))
         gateway = bool(row.cpu_us)
         line += [f"{row.busy:.0%}" if gateway else "", f"{row.rss_mb:.0f}" if gateway else ""]
         failed = ", ".join(f"{count} {kind}" for kind, count in row.errors.items())
