@@ -19,6 +19,7 @@ from turnout.serve.money.reading import id_text
 from turnout.serve.prompts import file
 
 from .crowd import Crowd, Upstream, run, started
+from .crowd import until as come
 from .fault.rig import ask, make_keys, serving, until
 
 SECRET = "the quick brown fox keeps a secret"
@@ -159,8 +160,11 @@ def test_workers_that_are_killed_renewed_and_stopped(tmp_path: Path) -> None:
                 done = subprocess.run([*delete, "--id", first], capture_output=True, text=True)
                 assert done.stdout in ("Deleted 1 prompt.\n", "Deleted 0 prompts.\n"), done.stderr
                 configure(config, upstream.url, "")
+                before = set(gateway.workers())
                 gateway.tell(signal.SIGHUP)
                 await gateway.logged("new workers serve by the configuration as it is now")
+                # those who leave may still take a request, and keep its prompt
+                await come(lambda: before.isdisjoint(gateway.workers()))
                 late = Crowd(gateway.url)
                 await late.all(8, iter(range(600, 700)), fresh=8)
                 assert gateway.stopped() == 0

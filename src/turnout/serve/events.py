@@ -70,9 +70,26 @@ class StreamReader:
 
     def feed(self, data: bytes) -> bytes:
         """What these bytes complete of the stream, to pass on; up to the end or an error."""
-        if self._named and not self._splitter.rest and _plain(data):
-            self.events += data.count(b"data:")
-            return data
+        if not self._splitter.rest:
+            if not self._named:
+                # the first event has to be read for the name, the others perhaps not
+                end = data.find(b"\n\n") + 2
+                if 2 <= end < len(data) and b"\r" not in data:
+                    first = self._read(data[:end])
+                    if self.done or self.failure is not None:
+                        return first
+                    more = self.feed if self._named else self._read
+                    return first + more(data[end:])
+            elif (plain := _plain(data)) == len(data):
+                self.events += data.count(b"data:")
+                return data
+            elif plain:
+                self.events += data.count(b"data:", 0, plain)
+                return data[:plain] + self._read(data[plain:])
+        return self._read(data)
+
+    def _read(self, data: bytes) -> bytes:
+        """As `feed`, taking every event apart."""
         kept: list[bytes] = []
         for event in self._splitter.feed(data):
             text = sse.payload(event)
@@ -126,11 +143,20 @@ def as_object(text: bytes) -> dict[str, Any] | None:
     return data if isinstance(data, dict) else None
 
 
-def _plain(data: bytes) -> bool:
-    """Whether these are whole events of which none can matter, told without taking them apart."""
-    return (
-        (data.endswith(b"\n\n") or data.endswith(b"\r\n\r\n"))
-        and b"[DONE]" not in data
-        and b'"error"' not in data
-        and data.count(b'"usage"') == data.count(b'"usage":null')
-    )
+def _plain(data: bytes) -> int:
+    """How many bytes from the start are whole events of which none can matter, told at a look."""
+    end = len(data)
+    for mark in (b"[DONE]", b'"error"'):
+        found = data.find(mark, 0, end)
+        if found >= 0:
+            end = found
+    found = data.find(b'"usage"', 0, end)
+    while found >= 0:
+        if not data.startswith(b'"usage":null', found):
+            end = found
+            break
+        found = data.find(b'"usage"', found + 12, end)
+    if b"\r" in data:  # other ends of lines are rare, and are looked at one by one
+        return end if end == len(data) and data.endswith(b"\r\n\r\n") else 0
+    found = data.rfind(b"\n\n", 0, end)
+    return found + 2 if found >= 0 else 0

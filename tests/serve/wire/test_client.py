@@ -210,6 +210,28 @@ def test_answers_in_single_bytes(
     run(main)
 
 
+@pytest.mark.parametrize(
+    ("rest", "failure"),
+    [(b"0\r\n\r\n", None), (b"nonsense\r\n", Failure("protocol", True, True))],
+)
+def test_chunks_that_come_together_are_heard_together(
+    run: Run, script: Any, origin_of: Any, ears: Any, rest: bytes, failure: Failure | None
+) -> None:
+    """One piece for all chunks of a read, also before what is wrong in the same read."""
+    chunks = b"2\r\nhe\r\n2\r\nll\r\n1\r\no\r\n"
+
+    async def main() -> None:
+        with script(["read", CHUNKED + chunks + rest, "wait"]) as upstream:
+            async with origin_of(upstream.url) as origin:
+                heard = ears()
+                origin.post(b"/", b"", b"", heard)
+                await heard.ended.wait()
+                assert heard.pieces == [b"hello"]
+                assert heard.failure == failure
+
+    run(main)
+
+
 def test_headers_of_an_answer(run: Run, script: Any, origin_of: Any, ears: Any) -> None:
     """Names are in lower case, values without outer spaces, in order; `get` finds the first."""
 

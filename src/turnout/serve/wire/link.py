@@ -62,6 +62,7 @@ class Link(asyncio.Protocol):
         "_left",
         "_parser",
         "_paused",
+        "_pieces",
         "_pool",
         "_raw",
         "_receiver",
@@ -90,6 +91,7 @@ class Link(asyncio.Protocol):
         self._raw = b""  # all that has come before the end of the head
         self._start = 0  # of the head in it, after interim answers
         self._left = 0  # bytes that the body may still have
+        self._pieces: list[bytes] = []  # of the body, out of the bytes that are being read
         self._interim = False
         self._keep = False  # the connection can carry another request
         self._ends_by_closing = False
@@ -182,6 +184,8 @@ class Link(asyncio.Protocol):
                 self._keep = False
             else:
                 self._stop("protocol")
+        if self._pieces:
+            self._hand_on()
         if self._call is not call:  # the receiver has cancelled
             return
         stage = self._stage
@@ -289,7 +293,8 @@ class Link(asyncio.Protocol):
         self._stage = _MORE
         self._left -= len(data)
         if self._left >= 0:
-            self._data(data)
+            # an upstream's chunks are not passed on one by one where several have come at once
+            self._pieces.append(data)
         else:
             self._stop("too_large")
 
@@ -303,6 +308,15 @@ class Link(asyncio.Protocol):
             self._stage = _WHOLE
 
     # Its own
+
+    def _hand_on(self) -> None:
+        """Give the receiver what has come of the body."""
+        pieces, self._pieces = self._pieces, []
+        try:
+            self._data(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        except Exception as error:
+            _log.error("receiver failed: %s", where(error))
+            self._stop("receiver")
 
     def _complete(self, call: Call) -> None:
         """The answer is whole."""
@@ -328,6 +342,8 @@ class Link(asyncio.Protocol):
 
     def _stop(self, kind: str) -> None:
         """The answer fails; the first reason counts."""
+        if self._pieces:
+            self._hand_on()
         self._data = _nothing
         self._wrong = self._wrong or kind
 
