@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -195,21 +193,15 @@ def _count(prompts: int) -> str:
 def _writing(name: str) -> Iterator[IO[bytes]]:
     """A file that is written whole or not at all, its owner's alone; - is standard output."""
     from turnout.core import InputError
+    from turnout.parts.files import replacing
 
     if name == "-":
         yield sys.stdout.buffer
         sys.stdout.flush()
         return
-    target = Path(name)
     try:
-        handle, made = tempfile.mkstemp(dir=target.absolute().parent, prefix=f".{target.name}.")
-        try:
-            with os.fdopen(handle, "wb") as out:
-                yield out
-            Path(made).replace(target)
-        except BaseException:
-            Path(made).unlink(missing_ok=True)
-            raise
+        with replacing(name) as out:
+            yield out
     except OSError as error:
         hint = f"{error.strerror or error}. Choose another path."
         raise InputError("FILE", "be a path that can be written", name, hint) from None

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
-__all__ = ["replace_file"]
+__all__ = ["replace_file", "replacing"]
 
 
 def replace_file(path: str | Path, content: bytes, *, private: bool = False) -> None:
@@ -26,17 +29,30 @@ def replace_file(path: str | Path, content: bytes, *, private: bool = False) -> 
     OSError
         The folder or the file cannot be written.
     """
+    with replacing(path) as file:
+        file.write(content)
+        if private:
+            _keep_private(file.fileno(), Path(path))
+            file.flush()
+            os.fsync(file.fileno())
+        else:
+            os.fchmod(file.fileno(), 0o644)
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[IO[bytes]]:
+    """A file, its owner's alone, that takes the place of another where the block ends well.
+
+    Raises
+    ------
+    OSError
+        It cannot be written there.
+    """
     target = Path(path)
     handle, name = tempfile.mkstemp(dir=target.absolute().parent, prefix=f".{target.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            if private:
-                _keep_private(file.fileno(), target)
-                file.flush()
-                os.fsync(file.fileno())
-            else:
-                os.fchmod(file.fileno(), 0o644)
+            yield file
         Path(name).replace(target)
     except BaseException:
         Path(name).unlink(missing_ok=True)

@@ -30,15 +30,8 @@ __all__ = ["Desk", "Lane", "Meters", "no_room"]
 #: Cost of so many input and output tokens, where a destination computes it itself.
 Charge = Callable[[int, int], Pico]
 
-#: Why a request was refused before it was whole, by the status of the answer.
-_REASONS = {
-    400: "malformed",
-    408: "slow",
-    413: "too_large",
-    417: "malformed",
-    431: "too_large",
-    503: "full",
-}
+#: Why a request was refused before it was whole, by the status of the answer; else `malformed`.
+_REASONS = {408: "slow", 413: "too_large", 431: "too_large", 503: "full"}
 
 
 @final
@@ -128,12 +121,14 @@ class Meters:
         self.refused(_REASONS.get(status, "malformed"))
 
     def used(self, name: str, tokens: tuple[int, int] | None, cost: Pico) -> None:
-        """A try has failed and may be charged; the request goes on."""
+        """A try has used so much; the request may go on."""
         metrics = self.metrics
         if tokens is not None:
-            metrics.tokens.inc(self._read[name], tokens[0])
-            metrics.tokens.inc(self._written[name], tokens[1])
-        metrics.cost_usd.inc(self._cost[name], to_usd(cost))
+            cells = metrics.tokens.cells
+            cells[self._read[name]] += tokens[0]
+            cells[self._written[name]] += tokens[1]
+        if cost:
+            metrics.cost_usd.inc(self._cost[name], to_usd(cost))
 
     def answered(
         self,
@@ -154,12 +149,7 @@ class Meters:
         metrics.request_seconds.observe(self._seconds[name], seconds)
         if first is not None:
             metrics.first_token_seconds.observe(self._first[name], first)
-        if tokens is not None:
-            cells = metrics.tokens.cells
-            cells[self._read[name]] += tokens[0]
-            cells[self._written[name]] += tokens[1]
-        if cost:
-            metrics.cost_usd.inc(self._cost[name], to_usd(cost))
+        self.used(name, tokens, cost)
 
 
 @final

@@ -253,10 +253,12 @@ class Exchange:
             new = desk.reopen(hold, name)
             self.completion_id = None
             try:
-                self._end(self._failed)
+                cost, tokens = self._settle(self._failed - self.arrived)
             except BaseException:
                 desk.books.drop(new)
                 raise
+            self._spent += cost
+            desk.meters.used(self.asked, tokens, cost)
             self._hold = new
         elif name != hold.destination:
             desk.move(hold, name)
@@ -298,19 +300,31 @@ class Exchange:
         self._http.write(sse.event(body(error)))
         self._http.end()
 
-    def _end(self, failed: float | None = None) -> None:
-        """Close the books; once, and before the client can see the end of its answer.
-
-        Parameters
-        ----------
-        failed : float, optional
-            When the last try failed: the books of that try alone are closed, another one follows.
-        """
+    def _end(self) -> None:
+        """Close the books; once, and before the client can see the end of its answer."""
         if self._ended:
             return
-        self._ended = failed is None
-        desk, decision, hold, name = self._desk, self._decision, self._hold, self.asked
-        seconds = (time.perf_counter() if failed is None else failed) - self.arrived
+        self._ended = True
+        desk, hold = self._desk, self._hold
+        seconds = time.perf_counter() - self.arrived
+        cost, tokens = self._settle(seconds)
+        desk.gate.release(self._key)
+        if desk.keep is not None:
+            desk.keep(hold.id, hold.key, self._chat.prompt)
+        desk.meters.answered(self.asked, self._status, seconds, self._first, tokens, cost)
+        desk.policy.settle(self._decision, to_usd(cost + self._spent))
+
+    def _settle(self, seconds: float) -> tuple[Pico, tuple[int, int] | None]:
+        """Close the books of the last try, so long after the request arrived.
+
+        Returns
+        -------
+        int
+            What it cost, pico-dollars.
+        tuple of int or None
+            Input and output tokens, if they were told.
+        """
+        desk, decision, name = self._desk, self._decision, self.asked
         usage = read_usage(self.usage)
         charge = desk.lanes[name].charge
         entry = Entry(
@@ -331,19 +345,8 @@ class Exchange:
             completion_id=self.completion_id,
             tries=self.tries,
         )
-        cost = desk.books.close(hold, entry)
-        tokens = None if usage is None else (usage[0], usage[1])
-        if failed is not None:
-            self._spent += cost
-            desk.meters.used(name, tokens, cost)
-            return
-        desk.gate.release(self._key)
-        if desk.keep is not None:
-            desk.keep(hold.id, hold.key, self._chat.prompt)
-        desk.meters.answered(name, self._status, seconds, self._first, tokens, cost)
-        if self._spent:
-            cost += self._spent
-        desk.policy.settle(decision, to_usd(cost))
+        cost = desk.books.close(self._hold, entry)
+        return cost, None if usage is None else (usage[0], usage[1])
 
     def _fail(self, status: int, code: str) -> None:
         self._status, self._error = status, code

@@ -150,6 +150,12 @@ def desk() -> Callable[..., Desk]:
     return Desk
 
 
+@pytest.fixture
+def time() -> Time:
+    """A time that is moved by hand, for an origin's clock."""
+    return Time()
+
+
 @pytest.fixture(params=LOOPS)
 def run(request: pytest.FixtureRequest) -> Callable[[Callable[[], Awaitable[None]]], None]:
     """Runs a coroutine function on each kind of loop; whatever goes wrong in a callback fails."""

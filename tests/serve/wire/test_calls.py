@@ -14,21 +14,9 @@ import pytest
 from turnout.core import InputError
 from turnout.serve.wire.client import Failure, Times
 
+from .hello import HEAD, HELLO, TIMES, pass_time
+
 Run = Callable[[Callable[[], Awaitable[None]]], None]
-
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
-HELLO = HEAD + b"hello"
-TIMES = Times(connect=1, headers=10, first=20, idle=30, total=100)
-
-
-@pytest.fixture
-def time(desk: Any) -> Any:
-    return desk().time
-
-
-def pass_time(origin: Any, time: Any, seconds: float) -> None:
-    time.now += seconds
-    origin.clock.tick()
 
 
 @pytest.mark.parametrize(

@@ -21,11 +21,6 @@ HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 TIMES = Times(connect=1, headers=10, first=20, idle=30, total=100)
 
 
-@pytest.fixture
-def time(desk: Any) -> Any:
-    return desk().time
-
-
 def test_addresses_are_shown_first(run: Run, script: Any, origin_of: Any, ears: Any) -> None:
     """What may not be connected to is not; where none may, the call fails without sending."""
 

@@ -17,11 +17,6 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
 HELLO = HEAD + b"hello"
 
 
-@pytest.fixture
-def time(desk: Any) -> Any:
-    return desk().time
-
-
 def test_a_kept_connection_that_was_closed(
     run: Run, script: Any, origin_of: Any, ears: Any
 ) -> None:

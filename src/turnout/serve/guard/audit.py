@@ -101,9 +101,9 @@ def account() -> str:
         return str(number)
 
 
-def beside(keys: Path) -> Path:
-    """Where the audit log of a key file is."""
-    return keys.with_name(f"{keys.name}.audit.jsonl")
+def beside(path: Path) -> Path:
+    """Where the audit log of a key file is, or of a ledger without one."""
+    return path.with_name(f"{path.name}.audit.jsonl")
 
 
 def redacted(text: str) -> str:
