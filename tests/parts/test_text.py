@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from turnout.core import InputError
-from turnout.parts.text import READ, TextFeatures, TextScorer, _grams, learn_features
+from turnout.parts.text import TextFeatures, TextScorer, learn_features
+from turnout.parts.words import READ, grams
 
 TEXTS = (
     "What is 12 + 30?",
@@ -99,7 +100,7 @@ def test_the_quick_path_equals_the_sparse_one(texts: list[str]) -> None:
 def test_words_are_those_of_the_slow_reading(text: str) -> None:
     """Whatever the text, as many words and pairs as a slow reading finds."""
     plain = "".join(c for c in text if ord(c) < 0x80)
-    assert len(np.unique(_grams(plain))) == len(_slow_grams(plain))
+    assert len(np.unique(grams(plain))) == len(_slow_grams(plain))
 
 
 def test_every_feature_has_a_slot_of_its_own_and_the_commonest_win() -> None:

@@ -76,7 +76,7 @@ def test_no_compiler(
         assert decider.use_kernel(build=True) == "there is no C++ compiler"
     assert caplog.messages == ["no C++ compiler for the text kernel"]
     scorer = decider.predictor.scorer  # type: ignore[attr-defined]
-    assert scorer.score(TEXT) == scorer._sum(TEXT)
+    assert scorer.score(TEXT) == scorer.weigh(TEXT, 1.0)[0]
     assert scorer._kernel is None
 
 
@@ -96,7 +96,7 @@ def test_a_source_that_does_not_compile(fresh: Path, monkeypatch: pytest.MonkeyP
     scorer = scorer_of()
     assert scorer.use_kernel(build=True) == "it could not be built"
     assert scorer.use_kernel(build=True) == "it could not be built"
-    assert scorer.score(TEXT) == scorer._sum(TEXT)
+    assert scorer.score(TEXT) == scorer.weigh(TEXT, 1.0)[0]
     assert list((fresh / "cache" / "native").iterdir()) == []
 
 
@@ -109,10 +109,10 @@ def test_a_damaged_file_is_built_again(fresh: Path) -> None:
     path.write_bytes(b"no library")
     scorer = scorer_of()
     assert scorer.use_kernel() == "it was not built"
-    assert scorer.score(TEXT) == scorer._sum(TEXT)
+    assert scorer.score(TEXT) == scorer.weigh(TEXT, 1.0)[0]
     assert scorer.use_kernel(build=True) == ""
     assert path.stat().st_size > 1000
-    assert scorer.score(TEXT) == scorer._sum(TEXT)
+    assert scorer.score(TEXT) == scorer.weigh(TEXT, 1.0)[0]
     assert scorer._kernel is not None
 
 

@@ -21,7 +21,8 @@ from turnout.parts import store
 from turnout.parts.costs import CostModel
 from turnout.parts.decide import Decider
 from turnout.parts.native import _text
-from turnout.parts.text import READ, TextFeatures, TextScorer, learn_features, texts_of
+from turnout.parts.text import TextFeatures, TextScorer, learn_features
+from turnout.parts.words import READ, texts_of
 
 TEXTS = (
     "What is 12 + 30?",
@@ -64,7 +65,7 @@ def both(scorer: TextScorer, text: str) -> tuple[list[float], list[float]]:
     """By compiled code and by arrays."""
     compiled = scorer.score(text)
     assert scorer._kernel is not None
-    return compiled, scorer._sum(text)
+    return compiled, scorer.weigh(text, 1.0)[0]
 
 
 def fitted_of(m: int = 3) -> FittedLinear:
@@ -135,7 +136,7 @@ def test_the_same_bits_for_any_number_of_words() -> None:
         compiled, arrays = both(scorer, " ".join(words[:count]))
         assert compiled == arrays
         twice, _ = both(scorer, " ".join(words[:count] + words[:count]))
-        again = scorer._sum(" ".join(words[:count] + words[:count]))
+        again = scorer.weigh(" ".join(words[:count] + words[:count]), 1.0)[0]
         assert twice == again
 
 
@@ -167,7 +168,7 @@ def test_arrays_in_other_orders_serve() -> None:
     spaced[::2] = plain.intercept
     other = TextScorer(plain.features, np.asfortranarray(plain.weights), spaced[::2])
     for text in TEXTS:
-        assert other.score(text) == plain.score(text) == other._sum(text)
+        assert other.score(text) == plain.score(text) == other.weigh(text, 1.0)[0]
 
 
 @settings(deadline=None, max_examples=60)
@@ -182,7 +183,7 @@ def test_sums_are_exact(seed: int, spread: float) -> None:
     for order in (slice(None), slice(None, None, -1)):
         assert np.add.accumulate(rows[order])[-1].tolist() == exact
     shrink = 1.0 / math.sqrt(exact.pop())
-    assert scorer._sum(everything) == [
+    assert scorer.weigh(everything, 1.0)[0] == [
         value * shrink + shift for value, shift in zip(exact, scorer.intercept, strict=True)
     ]
 
@@ -209,7 +210,7 @@ def test_threads_do_not_meet() -> None:
     """Four threads that take turns as fast as they can get each its own answers."""
     scorer = scorer_of(m=11)
     texts = [" ".join(TEXTS[i:] + TEXTS[:i]) for i in range(len(TEXTS))] + list(TEXTS)
-    right = [scorer._sum(text) for text in texts]
+    right = [scorer.weigh(text, 1.0)[0] for text in texts]
     wrong: list[str] = []
     together = threading.Barrier(4)
 
@@ -244,7 +245,7 @@ def test_a_call_within_a_call_has_memory_of_its_own() -> None:
     free = scorer._kernel._free
     (held,) = free
     free.clear()
-    assert scorer.score(TEXTS[1]) == scorer._sum(TEXTS[1])
+    assert scorer.score(TEXTS[1]) == scorer.weigh(TEXTS[1], 1.0)[0]
     assert len(free) == 1
     assert free[0] is not held
 
@@ -264,7 +265,7 @@ class ByArrays:
         """Quality and cost."""
         quality, cost = [], []
         for text in texts_of(inputs):
-            scores = self.fitted.scorer._sum(text)
+            scores = self.fitted.scorer.weigh(text, 1.0)[0]
             quality.append([1 / (1 + math.exp(-z)) if z > -700 else 0.0 for z in scores])
             cost.append(self.fitted.costs.predict_one(len(text)))
         return np.array(quality), np.array(cost)
@@ -328,7 +329,7 @@ def test_compiled_code_is_no_state(tmp_path: Path) -> None:
     loaded = store.load(tmp_path / "file").router.predictor  # type: ignore[attr-defined]
     for again in (pickle.loads(pickle.dumps(fitted)), copy.deepcopy(fitted), loaded):
         assert again.scorer._kernel is None
-        assert again.scorer.score(TEXTS[1]) == right == again.scorer._sum(TEXTS[1])
+        assert again.scorer.score(TEXTS[1]) == right == again.scorer.weigh(TEXTS[1], 1.0)[0]
     for other in (pickle.loads(pickle.dumps(decider)), copy.deepcopy(decider)):
         assert other._kernel is None
         assert other.decide(TEXTS[1], 0.1) == choice

@@ -14,7 +14,7 @@ __all__ = ["command"]
 @click.option(
     "--output", "-o", required=True, type=click.Path(path_type=Path), help="Router file to write."
 )
-@click.option("--method", "-m", default="linear", show_default=True, help="Method to fit.")
+@click.option("--method", "-m", default="stacked", show_default=True, help="Method to fit.")
 @click.option("--seed", default=0, show_default=True, help="Seed of folds and fit.")
 @click.option("--prices", type=click.Path(path_type=Path), help="Price table, JSON.")
 @click.option("--trust-pickle", is_flag=True, help="Open pickles, which can run any code.")

@@ -49,6 +49,16 @@ def integer(name: str, value: Any, *, low: int | None = None, high: int | None =
     return result
 
 
+def strengths(name: str, values: Any) -> tuple[float, ...]:
+    """Penalties to choose from, the strongest first; each > 0."""
+    if isinstance(values, int | float):
+        raise InputError(name, "be a tuple", values, "Write (1.0,) for one value.")
+    found = tuple(number(name, value, low=1e-6) for value in values)
+    if not found:
+        raise InputError(name, "hold at least one value", (), "Such as (1.0,).")
+    return tuple(sorted(found, reverse=True))
+
+
 def _range_rule(rule: str, low: float, high: float) -> str:
     if math.isfinite(low) and math.isfinite(high):
         return f"{rule} in [{low:g}, {high:g}]"

@@ -70,7 +70,7 @@ from turnout.parts.costs import CostModel, fit_costs
 from turnout.parts.judge import Judge, fit_judge
 from turnout.parts.logistic import sigmoid
 from turnout.parts.stopping import Stopping, by_price, edge, line_up, solve, walk
-from turnout.parts.text import texts_of
+from turnout.parts.words import texts_of
 
 __all__ = ["CARD", "Cascade", "FittedCascade"]
 

@@ -33,6 +33,7 @@ Examples
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +44,7 @@ from turnout.core._check import Float
 from turnout.parts.costs import CostModel, fit_costs
 from turnout.parts.encoder import Encoder, check_name, fit_encoder
 from turnout.parts.neighbours import Memory
+from turnout.parts.reasons import compared, of_neighbours
 
 __all__ = ["CARD", "FittedKnn", "Knn"]
 
@@ -146,3 +148,21 @@ class FittedKnn:
     def predict(self, inputs: Inputs) -> tuple[Float, Float]:
         """Expected quality (b, m) and cost (b, m)."""
         return self.memory.means(self.encoder.encode(inputs)), self.costs.predict(inputs)
+
+    def because(self, text: str, names: Sequence[str] = ()) -> tuple[str, ...]:
+        """What was earned on the kept prompts most like this one, in sentences.
+
+        Parameters
+        ----------
+        text : str
+        names : sequence of str
+            One or two destinations, the chosen first; by default the two predicted to be best.
+
+        Raises
+        ------
+        InputError
+            A name is unknown, or the router was fitted on vectors.
+        """
+        query = self.encoder.encode([text])
+        columns = compared(self.names, self.memory.means(query)[0].tolist(), names)
+        return of_neighbours([self.names[j] for j in columns], columns, self.memory, query[0])

@@ -34,7 +34,9 @@ Examples
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import exp, log1p
 
 import numpy as np
 from numpy.random import Generator
@@ -44,7 +46,8 @@ from turnout.core import Card, Inputs, Outcomes, Pool, _check
 from turnout.core._check import Float
 from turnout.parts.costs import CostModel, fit_costs
 from turnout.parts.logistic import fit_logistic, sigmoid
-from turnout.parts.text import texts_of
+from turnout.parts.reasons import compared
+from turnout.parts.words import texts_of
 
 __all__ = ["CARD", "FittedLength", "Length"]
 
@@ -70,6 +73,9 @@ CARD = Card(
     aliases=("prompt length", "fractional logit"),
     cost="fit: a few passes over n numbers; route: O(m) an item",
 )
+
+#: Spreads from the centre that the curve is followed to.
+_EDGE = 4.0
 
 
 @dataclass(frozen=True)
@@ -143,6 +149,36 @@ class FittedLength:
         x = _curve(_log_length(inputs), self.centre, self.spread)
         return sigmoid(x @ self.weights + self.intercept), self.costs.predict(inputs)
 
+    def because(self, text: str, names: Sequence[str] = ()) -> tuple[str, ...]:
+        """How long it is beside what was learnt from, and what that does, in sentences.
+
+        Parameters
+        ----------
+        text : str
+        names : sequence of str
+            One or two destinations, the chosen first; by default the two predicted to be best.
+
+        Raises
+        ------
+        InputError
+            A name is unknown.
+        """
+        usual = self.intercept
+        here = (_curve(_log_length([text]), self.centre, self.spread) @ self.weights)[0] + usual
+        columns = compared(self.names, here.tolist(), names)
+        middle = round(exp(self.centre) - 1)
+        changes = " and ".join(
+            f"{self.names[j]} from {sigmoid(usual)[j]:.2f} to {sigmoid(here)[j]:.2f}"
+            for j in columns
+        )
+        far = abs(log1p(len(text)) - self.centre) > _EDGE * self.spread
+        beyond = ("It is far from all of them: its own length is not followed.",) if far else ()
+        return (
+            f"It has {len(text):,} characters; the prompts learnt from have about {middle:,}.",
+            f"That alone takes {changes}.",
+            *beyond,
+        )
+
 
 def _log_length(inputs: Inputs) -> Float:
     return np.log1p([float(len(text)) for text in texts_of(inputs)])
@@ -150,5 +186,5 @@ def _log_length(inputs: Inputs) -> Float:
 
 def _curve(size: Float, centre: float, spread: float) -> Float:
     """The features t and t^2, (n, 2)."""
-    t = np.clip((size - centre) / spread, -4.0, 4.0)
+    t = np.clip((size - centre) / spread, -_EDGE, _EDGE)
     return np.stack((t, t * t), axis=1)

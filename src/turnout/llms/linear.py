@@ -1,6 +1,6 @@
 """Sends a prompt to the model whose expected quality, told from its words, is worth its price.
 
-Routes whole requests to language models, and is the default. Each model has one calibrated
+Routes whole requests to language models, in the fewest microseconds. Each model has one calibrated
 logistic regression over the words and word pairs of the prompt. All of it is compiled to one
 table, so that a decision is some tens of microseconds from string to choice, and a few where
 compiled code is at hand (`turnout.parts.native`).
@@ -47,7 +47,7 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
-from turnout.core import Card, InputError, Inputs, Outcomes, Pool, _check
+from turnout.core import Card, Inputs, Outcomes, Pool, _check
 from turnout.core._check import Float
 from turnout.parts.calibration import (
     Calibration,
@@ -58,7 +58,9 @@ from turnout.parts.calibration import (
 from turnout.parts.costs import CostModel, fit_costs
 from turnout.parts.decide import Kernel
 from turnout.parts.logistic import fit_logistic
-from turnout.parts.text import TextScorer, learn_features, texts_of
+from turnout.parts.reasons import compared, of_words
+from turnout.parts.text import TextScorer, learn_features
+from turnout.parts.words import texts_of
 
 __all__ = ["CARD", "FittedLinear", "Linear"]
 
@@ -85,7 +87,7 @@ CARD = Card(
         "and the outcome is Platt-scaled.",
     ),
     properties=("learns", "price_monotone", "per_item", "reads_inputs"),
-    aliases=("tf-idf", "logistic regression", "bag of words", "n-grams", "default"),
+    aliases=("tf-idf", "logistic regression", "bag of words", "n-grams"),
     cost="fit: a few hundred sparse products of n rows; route: O(characters + words m) an item",
 )
 
@@ -117,12 +119,7 @@ class Linear:
     max_features: int = 60_000
 
     def __post_init__(self) -> None:
-        if isinstance(self.l2, int | float):
-            raise InputError("linear.l2", "be a tuple", self.l2, "Write (1.0,) for one value.")
-        strengths = tuple(_check.number("linear.l2", value, low=1e-6) for value in self.l2)
-        if not strengths:
-            raise InputError("linear.l2", "hold at least one value", (), "Such as (1.0,).")
-        object.__setattr__(self, "l2", tuple(sorted(strengths, reverse=True)))
+        object.__setattr__(self, "l2", _check.strengths("linear.l2", self.l2))
         _check.integer("linear.folds", self.folds, low=2)
         _check.integer("linear.min_df", self.min_df, low=1)
         _check.integer("linear.max_features", self.max_features, low=1)
@@ -218,10 +215,30 @@ class FittedLinear:
         ]
         return quality, self.costs.predict_one(len(text))
 
+    def because(self, text: str, names: Sequence[str] = ()) -> tuple[str, ...]:
+        """The words that most part the chosen destination from the other, in sentences.
+
+        Parameters
+        ----------
+        text : str
+        names : sequence of str
+            One or two destinations, the chosen first; by default the two predicted to be best.
+
+        Raises
+        ------
+        InputError
+            A name is unknown.
+        """
+        scores = self.scorer.score(text)
+        columns = compared(self.names, scores, names)
+        words, parts = self.scorer.contributions(text)
+        chosen = [self.names[j] for j in columns]
+        return of_words(chosen, words, parts[:, columns], [scores[j] for j in columns])
+
     def use_kernel(self, *, build: bool = False, seconds: float | None = None) -> str:
         """Predict by compiled code from now on: see `TextScorer.use_kernel`."""
         return self.scorer.use_kernel(build=build, seconds=seconds)
 
     def kernel(self, columns: Sequence[int] | None = None) -> Kernel | None:
         """Compiled code that decides among some destinations, if this process has it."""
-        return self.scorer.kernel(self.costs, columns)
+        return self.scorer.kernel(self.costs.lines(columns), columns)

@@ -62,7 +62,7 @@ from turnout.parts.costs import CostModel, fit_costs
 from turnout.parts.judge import Judge, fit_judge
 from turnout.parts.logistic import sigmoid
 from turnout.parts.stopping import Stopping, by_price, line_up, walk
-from turnout.parts.text import texts_of
+from turnout.parts.words import texts_of
 
 __all__ = ["CARD", "FittedNoisyCascade", "NoisyCascade", "Replay", "replay"]
 

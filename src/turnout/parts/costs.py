@@ -6,6 +6,7 @@ known beforehand and enters as its mean. One straight line a destination is what
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -61,6 +62,11 @@ class CostModel:
             line if (line := base + characters * slope) > floor else floor
             for base, slope, floor in self._lines
         ]
+
+    def lines(self, columns: Sequence[int] | None = None) -> Float:
+        """Cost at length zero, per character and at least, (3, m), of some destinations or all."""
+        found = np.stack((self.base, self.slope, self.floor))
+        return found if columns is None else np.ascontiguousarray(found[:, list(columns)])
 
     def predict(self, inputs: Inputs) -> Float:
         """Expected cost (n, m) >= 0."""

@@ -16,7 +16,7 @@ from typing import Protocol, runtime_checkable
 from turnout.core import InputError, Pool, Predictor, Router
 from turnout.parts.priced import Priced, columns
 
-__all__ = ["Decider", "HasKernel", "Kernel", "Quick", "compile_decider"]
+__all__ = ["Decider", "Explains", "HasKernel", "Kernel", "Quick", "compile_decider"]
 
 _INFINITE = float("inf")
 
@@ -48,6 +48,23 @@ class HasKernel(Protocol):
 
     def kernel(self, columns: Sequence[int] | None = None) -> Kernel | None:
         """Code for some of the destinations, by default all, if this process has it."""
+        ...
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """A predictor that can say what in a text its figures come from."""
+
+    def because(self, text: str, names: Sequence[str] = ()) -> tuple[str, ...]:
+        """Sentences for people on what spoke for or against.
+
+        Parameters
+        ----------
+        text : str
+        names : sequence of str
+            One or two destinations to compare, the chosen first; by default the two predicted to
+            be best.
+        """
         ...
 
 

@@ -12,14 +12,17 @@ import importlib
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
 from turnout.core import InputError, Inputs, _check
-from turnout.parts import text
+from turnout.parts import text, words
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 __all__ = [
     "ENCODERS",
@@ -28,6 +31,7 @@ __all__ = [
     "Ready",
     "Svd",
     "check_name",
+    "directions",
     "fit_encoder",
     "project",
     "unit",
@@ -73,7 +77,7 @@ def project(features: text.TextFeatures, inputs: Inputs, matrix: Single) -> Sing
     InputError
         The inputs are not texts.
     """
-    texts = text.texts_of(inputs)
+    texts = words.texts_of(inputs)
     if len(texts) != 1:
         return np.asarray(features.transform(texts) @ matrix)
     # the way of a request: no sparse matrix is built for one text
@@ -230,25 +234,29 @@ def fit_encoder(name: str, inputs: Inputs, *, d: int, rng: Generator) -> Encoder
 
 
 def _fit_svd(texts: Inputs, d: int, rng: Generator) -> Svd:
-    """Strongest right singular vectors by random projection and power iterations.
-
-    Halko, Martinsson and Tropp, "Finding Structure with Randomness", SIAM Review 53 (2011),
-    arXiv:0909.4061, algorithms 4.4 and 5.1. Time O(nonzeros * d).
-    """
     features = text.learn_features(texts, max_features=_WORDS)
-    table = features.transform(texts)
+    return Svd(features, directions(features.transform(texts), d, rng))
+
+
+def directions(table: csr_matrix, d: int, rng: Generator) -> Single:
+    """Strongest right singular vectors of a matrix (n, v), at most d of them, (v, d).
+
+    By random projection and power iterations: Halko, Martinsson and Tropp, "Finding Structure
+    with Randomness", SIAM Review 53 (2011), arXiv:0909.4061, algorithms 4.4 and 5.1. Time
+    O(nonzeros * d). One zero vector where there is none.
+    """
     n, v = table.shape
     rank = min(d, n, v)
     if rank == 0:  # no word stands in two texts: every text is the zero vector
-        return Svd(features, np.zeros((v, 1), dtype=np.float32))
+        return np.zeros((v, 1), dtype=np.float32)
     width = min(rank + _OVERSAMPLE, n, v)
     span = table @ rng.standard_normal((v, width), dtype=np.float32)
     for _ in range(_POWERS):
         span = table @ (table.T @ np.linalg.qr(span)[0])
     frame = np.linalg.qr(span)[0]
-    _, strength, directions = np.linalg.svd((table.T @ frame).T, full_matrices=False)
-    kept = directions[:rank][strength[:rank] > 1e-9 * max(strength[0], 1.0)]
-    return Svd(features, np.ascontiguousarray(kept.T, dtype=np.float32))
+    _, strength, found = np.linalg.svd((table.T @ frame).T, full_matrices=False)
+    kept = found[:rank][strength[:rank] > 1e-9 * max(strength[0], 1.0)]
+    return np.ascontiguousarray(kept.T, dtype=np.float32)
 
 
 def check_name(name: str) -> str:

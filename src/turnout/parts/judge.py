@@ -23,7 +23,8 @@ from turnout.core import Inputs, _check
 from turnout.core._check import Bool, Float, Int
 from turnout.parts.logistic import sigmoid
 from turnout.parts.surface import answer_surface, prompt_surface
-from turnout.parts.text import TextFeatures, learn_features, texts_of
+from turnout.parts.text import TextFeatures, learn_features
+from turnout.parts.words import texts_of
 
 __all__ = ["Head", "Judge", "fit_judge"]
 

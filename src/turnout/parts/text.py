@@ -1,20 +1,12 @@
 """Words and word pairs of a text as sparse features, quick enough for one text at a time.
 
-A text is read as bytes of lower-case UTF-8. A *word* is a run of letters; every digit, every
-punctuation mark and every character from U+0800 up (so each Chinese or Japanese character) is a
-word of its own. Features are the distinct words and distinct pairs of neighbouring words, found by
-64-bit hashes, so that one text costs some twenty array operations and no loop over its words:
+Features are the distinct words and distinct pairs of neighbouring words (`turnout.parts.words`)
+that stand in enough texts:
 
-    hash of a word      h = sum_i byte_i * B^(i + 1)                      mod 2^64
-    hash of a pair      h = K * h(first) + h(second)                      mod 2^64
     value of feature f  x_f = idf_f / sqrt(sum of idf_g^2 over the known features g present)
     weight of rarity    idf_f = 1 + log((1 + n) / (1 + texts with f))
 
-Any two features share a hash with probability about d^2 / 2^65, one in ten billion for 60,000.
 A feature counts once however often it stands in the text: on prompts that ranks better than counts.
-
-Only the first and last `READ / 2` characters of a longer text are read, so the time of a decision
-has a bound.
 
 Compiled code makes the same scores some ten times as fast (`TextScorer.use_kernel`), to the bit:
 the table is rounded so that its sums are exact in whatever order they are added.
@@ -22,115 +14,39 @@ the table is rounded so that its sums are exact in whatever order they are added
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from math import frexp, ldexp, sqrt
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from turnout.core import InputError, Inputs, _check
 from turnout.core._check import Float
-from turnout.parts.costs import CostModel
 from turnout.parts.native import _text
+from turnout.parts.words import (
+    CLASS,
+    CODE,
+    LIMIT,
+    PAIR,
+    Grams,
+    Keys,
+    grams,
+    grams_of,
+    powers,
+    read,
+    surfaces,
+)
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-__all__ = ["READ", "TextFeatures", "TextScorer", "learn_features", "texts_of"]
+__all__ = ["TextFeatures", "TextScorer", "learn_features"]
 
-#: Characters read of one text, half from its start and half from its end.
-READ = 8192
-
-_Keys = NDArray[np.uint64]
-_LIMIT = 4 * READ + 8  # bytes: a character takes at most four
-_BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse mod 2^64
-_FIRST = 0xD6E8FEB86659FD93
-# Arrays of no dimension: numpy meets them sooner than its own scalars.
-_PAIR = np.array(_FIRST, dtype=np.uint64)
-_ONE = np.array(1, dtype=np.uint8)
-# A byte opens a word if its class is above the lowest bit of the class before it: a letter goes on
-# a word that a letter or a leading byte opened, a mark stands alone, a space opens nothing.
-_SPACE, _LETTER, _MARK, _LEAD = 0, 1, 2, 3
-
-
-def _classes() -> bytes:
-    kinds = bytearray(256)
-    for byte in range(256):
-        if byte >= 0xE0:
-            kinds[byte] = _LEAD
-        elif byte >= 0x80 or chr(byte).isalpha():
-            kinds[byte] = _LETTER
-        elif byte > 32 and byte != 127:
-            kinds[byte] = _MARK
-    return bytes(kinds)
-
-
-_CLASS = _classes()
-#: Spaces as 0, so that they add nothing to a hash; capitals as small letters, the rest as it is.
-_CODE = bytes(
-    0 if kind == _SPACE else byte
-    for byte, kind in zip(bytes(range(256)).lower(), _CLASS, strict=True)
-)
 #: Bits of the number of features that a text can have.
-_MOST = (2 * _LIMIT).bit_length()
-
-
-@cache
-def _powers() -> tuple[_Keys, _Keys]:
-    """B^(i + 1) and B^-i mod 2^64: a word that starts at byte i is hashed as if it started at 0."""
-    steps = np.full(_LIMIT, _BASE, dtype=np.uint64)
-    back = np.full(_LIMIT, pow(_BASE, -1, 1 << 64), dtype=np.uint64)
-    back[0] = 1
-    return np.cumprod(steps, dtype=np.uint64), np.cumprod(back, dtype=np.uint64)
-
-
-def _raw(text: str, plain: Callable[[bytes], bool] | None = None) -> bytes:
-    """What is read of a text, in lower case save for capitals of ASCII.
-
-    `plain` may tell of a text that there are no others in it.
-    """
-    if len(text) > READ:
-        text = f"{text[: READ // 2]} {text[-READ // 2 :]}"
-    if text.isascii():
-        return text.encode()
-    if plain is not None:
-        raw = text.encode("utf-8", "surrogatepass")
-        if plain(raw):
-            return raw
-    return text.lower().encode("utf-8", "surrogatepass")[:_LIMIT]
-
-
-def _grams(text: str) -> _Keys:
-    """Hashes of the words and word pairs of a text, repeated where they are: n, then n - 1."""
-    raw = _raw(text)
-    kinds = np.frombuffer(b"\0" + raw.translate(_CLASS), dtype=np.uint8)
-    start = (kinds[1:] > (kinds[:-1] & _ONE)).nonzero()[0]
-    n = len(start)
-    if not n:
-        return np.empty(0, dtype=np.uint64)
-    power, inverse = _powers()
-    value = np.frombuffer(raw.translate(_CODE), dtype=np.uint8) * power[: len(raw)]
-    hashes = np.empty(2 * n - 1, dtype=np.uint64)
-    word, pair = hashes[:n], hashes[n:]
-    # Spaces have code 0, so the sum up to the next word is the sum over this one.
-    np.add.reduceat(value, start, out=word)
-    word *= inverse.take(start)
-    np.multiply(word[:-1], _PAIR, out=pair)
-    pair += word[1:]
-    return hashes
-
-
-def _distinct(values: NDArray[Any]) -> NDArray[Any]:
-    """The distinct values of a sorted array; `numpy.unique` without its overhead."""
-    if len(values) < 2:
-        return values
-    new = np.empty(len(values), dtype=np.bool_)
-    new[0] = True
-    np.not_equal(values[1:], values[:-1], out=new[1:])
-    return values[new]
+_MOST = (2 * LIMIT).bit_length()
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,10 +70,10 @@ class TextFeatures:
         Two keys want one slot, or a weight is not positive.
     """
 
-    keys: _Keys
+    keys: Keys
     idf: NDArray[np.float32]
     bits: int
-    _known: _Keys = field(init=False, repr=False)
+    _known: Keys = field(init=False, repr=False)
     _ids: NDArray[np.int32] = field(init=False, repr=False)
     _shift: NDArray[np.uint64] = field(init=False, repr=False)
 
@@ -191,7 +107,7 @@ class TextFeatures:
         """Known features of one text, repeated where they are, in increasing order."""
         if not len(self.keys):
             return np.empty(0, dtype=np.int32)
-        key = _grams(text)
+        key = grams(text)
         # the view is free, and what `take` indexes by
         asked = self._ids.take((key >> self._shift).view(np.int64))
         found: NDArray[np.int32] = asked[self._known.take(asked) == key]
@@ -200,9 +116,9 @@ class TextFeatures:
 
     def find(self, text: str) -> NDArray[np.int32]:
         """Known features of one text, distinct and increasing, (f,)."""
-        return _distinct(self.occurrences(text))
+        return np.unique(self.occurrences(text))
 
-    def transform(self, inputs: Inputs) -> csr_matrix:
+    def transform(self, inputs: Inputs | Grams) -> csr_matrix:
         """Features of texts, (n, d) float32 with rows of length 1 (0 where nothing is known).
 
         Raises
@@ -212,41 +128,45 @@ class TextFeatures:
         """
         from scipy.sparse import csr_matrix
 
-        found = [self.find(text) for text in texts_of(inputs)]
-        ends = np.cumsum([0, *(len(ids) for ids in found)])
-        index = np.concatenate([np.empty(0, dtype=np.int32), *found])
+        asked = inputs if isinstance(inputs, Grams) else grams_of(inputs)
+        row, index, _ = self._found(asked)
         value = self.idf.take(index)
-        row = np.repeat(np.arange(len(found)), np.diff(ends))
-        norm = np.sqrt(np.bincount(row, value.astype(np.float64) ** 2, minlength=len(found)))
+        norm = np.sqrt(np.bincount(row, value.astype(np.float64) ** 2, minlength=len(asked)))
         value = (value / norm[row]).astype(np.float32)
-        return csr_matrix((value, index, ends), shape=(len(found), self.d))
+        ends = np.append(0, np.cumsum(np.bincount(row, minlength=len(asked))))
+        return csr_matrix((value, index, ends), shape=(len(asked), self.d))
+
+    def known(self, asked: Grams, unknown: float) -> Float:
+        """How much of each text is known, as `TextScorer.weigh` tells it, (n,)."""
+        row, index, known = self._found(asked)
+        n = len(asked)
+        square = np.bincount(row, self.idf.take(index).astype(np.float64) ** 2, minlength=n)
+        strange = np.bincount(asked.row, minlength=n) - np.bincount(asked.row[known], minlength=n)
+        return square / np.maximum(square + unknown * strange, 1e-300)
+
+    def _found(self, asked: Grams) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[np.bool_]]:
+        """Row and feature of what is known, distinct and in order; which of `asked` are known."""
+        if not self.d:
+            none = np.zeros(len(asked.keys), dtype=np.bool_)
+            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int32), none
+        ids = self._ids.take((asked.keys >> self._shift).view(np.int64))
+        known: NDArray[np.bool_] = self._known.take(ids) == asked.keys
+        pairs = asked.row[known] * self.d + ids[known]
+        pairs.sort()  # not `unique`, whose tables of hashes are slow on this many
+        new = np.ones(len(pairs), dtype=np.bool_)
+        np.not_equal(pairs[1:], pairs[:-1], out=new[1:])
+        pairs = pairs[new]
+        return pairs // self.d, (pairs % self.d).astype(np.int32), known
 
 
-def texts_of(inputs: Inputs) -> Sequence[str]:
-    """The inputs themselves if they are texts.
-
-    Raises
-    ------
-    InputError
-        They are numbers, or one of them is no string.
-    """
-    if isinstance(inputs, str) or (isinstance(inputs, np.ndarray) and inputs.ndim != 1):
-        got = "one string" if isinstance(inputs, str) else f"an array {inputs.shape}"
-        hint = "This method reads text; pass a list of strings."
-        raise InputError("inputs", "be a sequence of strings", got, hint)
-    for row, text in enumerate(inputs):
-        if not isinstance(text, str):
-            hint = "This method reads text; convert it."
-            raise InputError(f"inputs[{row}]", "be a string", text, hint)
-    return cast("Sequence[str]", inputs)
-
-
-def learn_features(inputs: Inputs, *, min_df: int = 2, max_features: int = 60_000) -> TextFeatures:
+def learn_features(
+    inputs: Inputs | Grams, *, min_df: int = 2, max_features: int = 60_000
+) -> TextFeatures:
     """The vocabulary of some texts.
 
     Parameters
     ----------
-    inputs : sequence of str (n,)
+    inputs : sequence of str (n,), or their hashes
     min_df : int
         A feature must stand in this many texts.
     max_features : int
@@ -257,8 +177,14 @@ def learn_features(inputs: Inputs, *, min_df: int = 2, max_features: int = 60_00
     InputError
         The inputs are not texts.
     """
-    grams = [_distinct(np.sort(_grams(text))) for text in texts_of(inputs)]
-    keys, df = np.unique(np.concatenate([np.empty(0, dtype=np.uint64), *grams]), return_counts=True)
+    asked = inputs if isinstance(inputs, Grams) else grams_of(inputs)
+    order = np.lexsort((asked.row, asked.keys))
+    key, row = asked.keys[order], asked.row[order]
+    new = np.ones(len(key), dtype=np.bool_)
+    new[1:] = (key[1:] != key[:-1]) | (row[1:] != row[:-1])
+    key = key[new]
+    starts = np.flatnonzero(np.append(True, key[1:] != key[:-1])) if len(key) else key.view(int)
+    keys, df = key[starts], np.diff(np.append(starts, len(key)))
     often = df >= min_df
     keys, df = keys[often], df[often]
     kept = np.argsort(-df, kind="stable")[:max_features]
@@ -269,7 +195,7 @@ def learn_features(inputs: Inputs, *, min_df: int = 2, max_features: int = 60_00
     _, first = np.unique(keys >> np.uint64(64 - bits), return_index=True)
     first.sort()
     keys, df = keys[first], df[first]
-    idf = 1.0 + np.log((1 + len(grams)) / (1 + df))
+    idf = 1.0 + np.log((1 + len(asked)) / (1 + df))
     return TextFeatures(keys, idf.astype(np.float32), bits)
 
 
@@ -320,17 +246,20 @@ class TextScorer:
     def score(self, text: str) -> list[float]:
         """Scores of one text, m numbers: by compiled code if it is there, else by arrays."""
         kernel = self._kernel or self._bound()
-        return self._sum(text) if kernel is None else kernel.score(text)
+        if kernel is not None:
+            return kernel.score(text)
+        return self._sum(self.features.occurrences(text))[0]
 
     def kernel(
-        self, costs: CostModel | None = None, columns: Sequence[int] | None = None
+        self, lines: Float | None = None, columns: Sequence[int] | None = None
     ) -> _text.TextKernel | None:
         """Compiled code for these weights, if this process has it; nothing is built.
 
         Parameters
         ----------
-        costs : CostModel, optional
-            What the kernel expects answers to cost, when it decides; by default nothing.
+        lines : array (3, k), optional
+            What the kernel expects answers to cost, when it decides (`CostModel.lines`, of the
+            same k destinations); by default nothing.
         columns : sequence of int, optional
             Which destinations, in which order; by default all m.
         """
@@ -338,19 +267,17 @@ class TextScorer:
         if library is None:
             return None
         table, intercept = self._table, self.intercept
-        lines = np.zeros((3, len(intercept)))
-        if costs is not None:
-            lines = np.stack((costs.base, costs.slope, costs.floor))
         if columns is not None:
-            table = table[:, [*columns, -1]]
-            intercept, lines = intercept[list(columns)], lines[:, list(columns)]
+            table, intercept = table[:, [*columns, -1]], intercept[list(columns)]
+        if lines is None:
+            lines = np.zeros((3, len(intercept)))
         return _text.TextKernel(
             library,
-            partial(_raw, plain=_text.plain(library)),
-            kind=np.frombuffer(_CLASS, dtype=np.uint8),
-            code=np.frombuffer(_CODE, dtype=np.uint8),
-            power=_powers()[0],
-            pair=_FIRST,
+            partial(read, plain=_text.plain(library)),
+            kind=np.frombuffer(CLASS, dtype=np.uint8),
+            code=np.frombuffer(CODE, dtype=np.uint8),
+            power=powers()[0],
+            pair=PAIR,
             ids=self.features._ids,
             keys=self.features._known,
             bits=self.features.bits,
@@ -358,6 +285,50 @@ class TextScorer:
             intercept=np.ascontiguousarray(intercept),
             lines=np.ascontiguousarray(lines),
         )
+
+    def weigh(self, text: str, unknown: float) -> tuple[list[float], float]:
+        """Scores of one text, by arrays, and how much of it is known.
+
+        Parameters
+        ----------
+        text : str
+        unknown : float
+            What a word or pair never seen counts for, wherever it stands, as `idf^2`.
+
+        Returns
+        -------
+        scores : list of float (m,)
+        share : float
+            Sum of the squares of what is known by that of everything, in [0, 1].
+        """
+        found = self.features.occurrences(text)
+        strange = len(grams(text)) - len(found)
+        scores, square = self._sum(found)
+        return scores, square / (square + strange * unknown) if square else 0.0
+
+    def contributions(self, text: str) -> tuple[list[str], Float]:
+        """What each known word and word pair of one text adds to its scores.
+
+        For telling a person why: a thousand times slower than `score`.
+
+        Returns
+        -------
+        words : list of str (f,)
+            As they stand in the text, in lower case; each once, in order of appearance, the words
+            before the pairs.
+        parts : array (f, m)
+            They and the intercept add up to the scores.
+        """
+        features = self.features
+        number = {int(key): place for place, key in enumerate(features.keys)}
+        found: dict[int, str] = {}
+        for key, words in zip(grams(text).tolist(), surfaces(text), strict=True):
+            if key in number:
+                found.setdefault(number[key], words)
+        if not found:
+            return [], np.empty((0, len(self.intercept)))
+        rows = self._table.take(list(found), axis=0).astype(np.float64)
+        return list(found.values()), rows[:, :-1] / sqrt(rows[:, -1].sum())
 
     def use_kernel(self, *, build: bool = False, seconds: float | None = None) -> str:
         """Score by compiled code from now on, in this process, for the same bits sooner.
@@ -378,11 +349,10 @@ class TextScorer:
         """
         return _text.load(build=build, seconds=seconds)
 
-    def _sum(self, text: str) -> list[float]:
-        """The scores by arrays: a gather and a sum."""
-        found = self.features.occurrences(text)
+    def _sum(self, found: NDArray[np.int32]) -> tuple[list[float], float]:
+        """The scores by arrays, a gather and a sum, and the squared length."""
         if not len(found):
-            return list(self._shift)
+            return list(self._shift), 0.0
         # Each feature counts once: weight 1 where it differs from the one before it, else 0.
         new = np.empty(len(found), dtype=np.bool_)
         new[0] = True
@@ -390,7 +360,8 @@ class TextScorer:
         rows = self._table.take(found, axis=0).astype(np.float64)
         *raw, square = new.astype(np.float64).dot(rows).tolist()
         shrink = 1.0 / sqrt(square)
-        return [value * shrink + shift for value, shift in zip(raw, self._shift, strict=True)]
+        scores = [value * shrink + shift for value, shift in zip(raw, self._shift, strict=True)]
+        return scores, square
 
     def _bound(self) -> _text.TextKernel | None:
         """The kernel of `score`, once this process has the library."""

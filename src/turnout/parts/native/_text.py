@@ -24,7 +24,7 @@ from turnout.core._check import Float
 from turnout.parts.native import Source, compiler, once, wanted
 
 #: The interface that is spoken here; see `turnout_text_version` in text.cpp.
-VERSION = 1
+VERSION = 2
 #: Characters below this are known to be changed by lower case or not; CASED of text.cpp.
 _CASED = 0x20000
 _FOLDER = Path(__file__).parent
@@ -36,7 +36,7 @@ _POINTERS = ("kind", "code", "power", "ids", "keys", "table", "intercept", "line
 _NUMBERS = ("shift", "d", "m")
 _SCRATCH = ("words", "seen", "sums", "given", "made", "cost")
 #: Job, given, made, cost, and the memory that only the kernel looks at.
-_Scratch = tuple[Any, "array[float]", "array[float]", "array[float]", tuple[Any, ...]]
+Scratch = tuple[Any, "array[float]", "array[float]", "array[float]", tuple[Any, ...]]
 
 
 class _Job(ctypes.Structure):
@@ -112,7 +112,7 @@ def plain(library: ctypes.CDLL) -> Callable[[bytes], bool]:
     and need not be put through `str.lower`, which is slow.
     """
     pointer = ctypes.c_void_p(_cased().ctypes.data)
-    call = _keeping(library).turnout_text_plain
+    call = keeping(library).turnout_text_plain
 
     def check(raw: bytes) -> bool:
         return bool(call(pointer, raw, len(raw)))
@@ -138,14 +138,14 @@ def _obtain() -> None:
     once("text", source, _STATE)
 
 
-def _keeping(library: ctypes.CDLL) -> ctypes.PyDLL:
+def keeping(library: ctypes.CDLL) -> ctypes.PyDLL:
     """The same library, called without giving the interpreter's lock away."""
     return ctypes.PyDLL(library._name, handle=library._handle)
 
 
 def _typed(found: ctypes.CDLL) -> ctypes.CDLL:
-    for name in ("turnout_text_plain", "turnout_text_score", "turnout_text_decide"):
-        getattr(found, name)
+    for name in ("plain", "score", "decide", "form", "mix"):
+        getattr(found, f"turnout_text_{name}")
     return found
 
 
@@ -217,9 +217,9 @@ class TextKernel:
         self._arrays = arrays
         self._numbers = (pair, 64 - bits, d, m)
         self._read = read
-        self._score: Callable[[Any, bytes, int], int] = _keeping(library).turnout_text_score
-        self._decide: Callable[[Any, bytes, int], int] = _keeping(library).turnout_text_decide
-        self._free: list[_Scratch] = []
+        self._score: Callable[[Any, bytes, int], int] = keeping(library).turnout_text_score
+        self._decide: Callable[[Any, bytes, int], int] = keeping(library).turnout_text_decide
+        self._free: list[Scratch] = []
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(None), ()
@@ -230,7 +230,7 @@ class TextKernel:
         try:
             scratch = self._free.pop()
         except IndexError:
-            scratch = self._scratch()
+            scratch = self.scratch()
         self._score(scratch[0], raw, len(raw))
         made = scratch[2].tolist()
         self._free.append(scratch)
@@ -245,7 +245,7 @@ class TextKernel:
         try:
             scratch = self._free.pop()
         except IndexError:
-            scratch = self._scratch()
+            scratch = self.scratch()
         job, given, made, cost, _ = scratch
         given[0] = price
         given[1] = len(text)
@@ -253,8 +253,17 @@ class TextKernel:
         self._free.append(scratch)
         return found
 
-    def _scratch(self) -> _Scratch:
-        """A job and the memory it writes to."""
+    @property
+    def m(self) -> int:
+        """Number of destinations."""
+        return int(self._numbers[3])
+
+    def read(self, text: str) -> bytes:
+        """What is read of a text, in lower case but for capitals of ASCII that may stay."""
+        return self._read(text)
+
+    def scratch(self) -> Scratch:
+        """A job and the memory it writes to, for one call at a time."""
         pair, shift, d, m = self._numbers
         words = np.empty(len(self._arrays[2]) + 1, dtype=np.uint64)
         seen = np.empty(d // 64 + 1, dtype=np.uint64)
