@@ -13,12 +13,14 @@ given), the table shows
 * how far the running mean was ever off the budget after the first 500 requests: no mark, but what
   the freedom inside a period looks like.
 
-Predictions are those of `turnout.llms.linear`, each half of a table from the other half. The
-controller starts from the exact frontier of the predictions of a random fifth of the table, which
-is not in the stream, and is told the length of the stream (the period its budget is for). All its
-constants are those of `turnout.parts.pacing`, the same everywhere. They were set by sweeping over
-streams of these tables: these rows show that one setting serves all of them, not that it was
-guessed. `claims/parts/budget_controller` adds traffic it was not set on.
+Predictions are those of a method (`--method`, by default `stacked`), each half of a table from the
+other half. The controller starts from the exact frontier of the predictions of a random fifth of
+the table, which is not in the stream, and is told the length of the stream (the period its budget
+is for). Then each table comes once more with *new subjects*: fitted and planned on half of them,
+the controller is given the stream of the other half. All its constants are those of
+`turnout.parts.pacing`, the same everywhere. They were set by sweeping over streams of these tables:
+these rows show that one setting serves all of them, not that it was guessed.
+`claims/parts/budget_controller` adds traffic it was not set on.
 
 Costs: `routellm` counts calls to the stronger model (cost 1; the weaker is free); `llmrouter` is in
 US$ from the public prices beside the table, an input of c characters taken as c / 4 tokens and an
@@ -45,10 +47,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from turnout.bench import read
-from turnout.core import DataError, Outcomes
+from turnout.bench import contestants, read
+from turnout.bench.folds import splits
+from turnout.core import DataError, Outcomes, Recipe
 from turnout.core._check import Float, Int
-from turnout.llms.linear import Linear
 from turnout.parts import priced, prices
 from turnout.parts.pacing import Pacer, Pacing, Plan
 from turnout.parts.replay import replay
@@ -192,22 +194,30 @@ def load(name: str, folder: Path) -> Outcomes:
     return whole.take(np.flatnonzero(~blank.any(axis=1)))
 
 
-def stream(name: str, outcomes: Outcomes, seed: int) -> Stream:
-    """Predict every row out of fold, then set a random fifth aside to plan by."""
-    rng = np.random.default_rng(seed)
-    fold = rng.permutation(outcomes.n) % FOLDS
-    quality, cost = np.empty(outcomes.quality.shape), np.empty(outcomes.quality.shape)
-    for number in range(FOLDS):
-        held = np.flatnonzero(fold == number)
-        router = priced.fit(Linear(), outcomes.take(fold != number), rng=seed)
-        assert isinstance(router, priced.Priced)
-        quality[held], cost[held] = router.predict(outcomes.take(held).inputs)
-    rows = rng.permutation(outcomes.n)
-    plan, rest = rows[: outcomes.n // 5], np.sort(rows[outcomes.n // 5 :])
+def stream(
+    name: str, outcomes: Outcomes, recipe: Recipe, seed: int, *, shifted: bool = False
+) -> Stream:
+    """Predict every row out of fold, then set a random fifth aside to plan by.
+
+    Shifted, the folds are of whole subjects, and one of them is what the other is planned by: the
+    stream has subjects that neither the predictions nor the plan have seen.
+    """
     if outcomes.group is None:
         raise DataError(name, "name the subject of each row", "no groups", "Use another table.")
+    rng = np.random.default_rng(seed)
+    quality, cost = np.empty(outcomes.quality.shape), np.empty(outcomes.quality.shape)
+    parts = splits(outcomes, folds=FOLDS, leave_groups_out=shifted, seed=seed)
+    for train, held in parts:
+        router = priced.fit(recipe, outcomes.take(train), rng=seed)
+        assert isinstance(router, priced.Priced)
+        quality[held], cost[held] = router.predict(outcomes.take(held).inputs)
+    if shifted:
+        plan, rest = parts[0][1], parts[1][1]
+    else:
+        rows = rng.permutation(outcomes.n)
+        plan, rest = rows[: outcomes.n // 5], np.sort(rows[outcomes.n // 5 :])
     return Stream(
-        name,
+        f"{name}, new subjects" if shifted else name,
         quality[rest],
         cost[rest],
         outcomes.quality[rest],
@@ -306,6 +316,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="write every row here")
     parser.add_argument("--seed", type=int, default=0, help="folds and order of the streams")
     parser.add_argument("--table", action="append", choices=list(TABLES), help="only this table")
+    parser.add_argument("--method", default="stacked", help="method that predicts")
     parser.add_argument("--quick", action="store_true", help="leave the harder conditions out")
     options = parser.parse_args(arguments)
     console, progress = Console(), Console(stderr=True)
@@ -317,9 +328,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     conditions = STRESS[:1] if options.quick else STRESS
     results: dict[str, list[Row]] = {how.label: [] for how in conditions}
-    for name in options.table or TABLES:
+    (recipe,) = contestants.choose([options.method]).values()
+    sources = [(name, shifted) for shifted in (False, True) for name in options.table or TABLES]
+    for name, shifted in sources:
         with progress.status(f"{name}: predicting out of fold"):
-            source = stream(name, load(name, folder), options.seed)
+            source = stream(name, load(name, folder), recipe, options.seed, shifted=shifted)
             goals = source.goals()
         for how in conditions:
             with progress.status(f"{name}: {how.label}"):
