@@ -70,6 +70,11 @@ REFUSED: dict[str, tuple[str, str]] = {
     ),
     "too many workers": (POOL + "[server]\nworkers = 31", "workers must be"),
     "a free budget": (POOL + "[budget]\nmean_cost_usd = 0.0", "be above 0"),
+    "a promise and a price": (POOL + "[budget]\nprice = 1.0\ncertified = true", "be one alone"),
+    "a promise and exploring": (
+        POOL + '[router]\nfile = "r"\nexplore = 0.1\n[budget]\ncertified = true',
+        "be 0 beside budget.certified",
+    ),
     "a quality above one": (POOL + "[budget]\nmean_quality = 1.5", "in [0, 1]"),
     "too much exploring": (POOL + "[router]\nexplore = 2", "in [0, 1]"),
     "file and model": (POOL + '[router]\nfile = "r"\nmodel = "a"', "not both be given"),

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from turnout.core import ConfigError, Pool, RouterFileError
+from turnout.core import ConfigError, Outcomes, Pool, RouterFileError
+from turnout.llms.length import Length
 from turnout.parts import store
 from turnout.parts.decide import Decider, compile_decider
 from turnout.parts.pacing import Pacer
@@ -20,10 +21,16 @@ from turnout.serve.pace import FixedPrice, PeriodPace, make_pace
 from turnout.serve.policy import Decision, Named, Opaque, Routed
 from turnout.serve.request import ChatRequest, prompt_of
 from turnout.serve.request import parse as parse_request
-from turnout.serve.routers import make_policy
+from turnout.serve.routers import first_pace, make_policy
 from turnout.serve.tables import BudgetConfig
 from turnout.serve.wire.clock import Clock
 
+TABLE = Outcomes(
+    inputs=["one", "another one", "a third one of them"],
+    names=("a", "b"),
+    quality=np.array([[1.0, 1.0], [0.0, 1.0], [0.0, 1.0]]),
+    cost=np.array([[1.0, 2.0]] * 3),
+)
 MEASURED = [
     {"price": 100.0, "cost": 0.001, "quality": 0.5},
     {"price": 50.0, "cost": 0.01, "quality": 0.7},
@@ -141,6 +148,26 @@ def test_budgets_become_prices() -> None:
     assert guessed.price == pytest.approx(10.0)
     assert make_pace(BudgetConfig(mean_quality=0.7), MEASURED, 10).price == 60.0
     assert make_pace(BudgetConfig(mean_quality=0.1), MEASURED, 10).price == 100.0
+
+
+def test_a_promise_is_the_price_that_was_certified(tmp_path: Path) -> None:
+    """Of the router file, for just its pool; without one, or damaged, there is nothing to keep."""
+    fitted = Length().fit(TABLE, TABLE.pool(), rng=np.random.default_rng(0))
+
+    def paced(names: tuple[str, ...], **extra: Any) -> Any:
+        store.save(tmp_path / "r.turnout", fitted, TABLE.pool(), extra=extra)
+        saved = store.load(tmp_path / "r.turnout")
+        return first_pace(BudgetConfig(certified=True), saved, names)
+
+    pace = paced(("b", "a"), certified={"price": 2.5})
+    assert isinstance(pace, FixedPrice)
+    assert pace.price == 2.5
+    with pytest.raises(ConfigError, match="a promise in the router file"):
+        paced(("a", "b"))
+    with pytest.raises(ConfigError, match="just the destinations"):
+        paced(("a",), certified={"price": 2.5})
+    with pytest.raises(RouterFileError, match="damaged promise"):
+        paced(("a", "b"), certified={"price": None})
 
 
 def test_a_hard_budget_is_spread_over_its_period() -> None:

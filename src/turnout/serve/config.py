@@ -94,6 +94,10 @@ class Config:
                     hint = f"Choose among: {', '.join(names)}."
                     raise ConfigError(f"budgets.{rule.name}.models", "name the pool", name, hint)
         self._check_pace()
+        if self.budget.certified and self.router.explore:
+            hint = "What is drawn evenly is not what was certified. Drop one of the two."
+            explore = self.router.explore
+            raise ConfigError("router.explore", "be 0 beside budget.certified", explore, hint)
 
     def _check_pace(self) -> None:
         pace = self.budget.pace

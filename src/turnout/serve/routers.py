@@ -14,7 +14,7 @@ from turnout.parts.decide import compile_decider
 from turnout.parts.priced import Priced
 from turnout.parts.store import SavedRouter
 from turnout.serve.config import Config
-from turnout.serve.pace import Pace, make_pace
+from turnout.serve.pace import FixedPrice, Pace, make_pace
 from turnout.serve.policy import Fixed, Named, Opaque, Policy, Routed
 from turnout.serve.tables import BudgetConfig
 
@@ -87,18 +87,39 @@ def first_pace(
     Raises
     ------
     ConfigError
-        See `turnout.serve.pace.make_pace`.
+        See `turnout.serve.pace.make_pace`; or a promise is asked for and there is none for this
+        pool.
     RouterFileError
         The notes in the file are damaged.
     """
     # what was measured on another pool says nothing about this one
     same = set(names) == set(saved.router.names)
+    if budget.certified:
+        return FixedPrice(_promised(saved, same=same))
     measured = saved.extra.get("frontier", []) if same else []
     try:
         return make_pace(budget, measured, int(saved.extra.get("rows", 1)), paced)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         hint = f"{type(error).__name__} in its notes. Fit and save it again."
         raise RouterFileError("router.file", "be whole", "damaged notes", hint) from error
+
+
+def _promised(saved: SavedRouter, *, same: bool) -> float:
+    """The price that was certified."""
+    promise = saved.extra.get("certified")
+    if promise is None:
+        hint = "Run: turnout certify DATA --router FILE --quality 0.8 --write."
+        rule = "come with a promise in the router file"
+        raise ConfigError("budget.certified", rule, "none", hint)
+    if not same:
+        rule = "come with a pool of just the destinations of the router file"
+        hint = "What was promised for those says nothing of others."
+        raise ConfigError("budget.certified", rule, ", ".join(saved.router.names), hint)
+    try:
+        return float(promise["price"])
+    except (TypeError, ValueError, KeyError) as error:
+        hint = f"{type(error).__name__} in its promise. Certify it again."
+        raise RouterFileError("router.file", "be whole", "a damaged promise", hint) from error
 
 
 def _paced(config: Config) -> tuple[float, int] | None:
@@ -118,6 +139,7 @@ def _opaque(config: Config, router: Router, pool: Pool, rng: Generator) -> Polic
         "budget.mean_cost_usd": budget.mean_cost_usd,
         "budget.mean_quality": budget.mean_quality,
         "budget.pace": budget.pace,
+        "budget.certified": budget.certified,
     }
     for name, value in asked.items():
         if value:

@@ -192,6 +192,8 @@ class BudgetConfig:
         Quality given up to save one unit of cost. >= 0.
     pace : str, optional
         Name of a hard budget, of the whole pool, to spread over its period.
+    certified : bool
+        Route at the price of the promise in the router file (`turnout certify --write`).
     period : int
         With `mean_cost_usd`: requests after which spend is to be at the budget, again and again.
     """
@@ -200,12 +202,14 @@ class BudgetConfig:
     mean_quality: float | None = None
     price: float | None = None
     pace: str | None = None
+    certified: bool = False
     period: int = 1000
 
     def __post_init__(self) -> None:
         targets = ("mean_cost_usd", "mean_quality", "price", "pace")
         given = [key for key in targets if getattr(self, key) is not None]
-        if len(given) > 1:
+        if len(given) + self.certified > 1:
+            given += ["certified"] * self.certified
             hint = "Keep the one that matters; the others follow from it."
             raise InputError("target", "be one alone", " and ".join(given), hint)
         for key in given:
