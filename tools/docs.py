@@ -22,6 +22,7 @@ from urllib.parse import quote
 import click
 
 from api_pages import api_pages, as_markdown, class_docstring
+from comparison import comparison
 from turnout import catalog
 from turnout.catalog import Entry
 from turnout.catalog.claims import PACKAGED
@@ -204,7 +205,9 @@ def level_page(level: str) -> str:
     """All methods of one level."""
     path = DOCS / "methods" / f"{level}.md"
     about = read_docstring(ROOT / "src" / "turnout" / level / "__init__.py")
-    return f"# `{level}`\n\n{as_markdown(about)}\n\n{methods_table(path, level)}\n"
+    parts = [f"# `{level}`", as_markdown(about), methods_table(path, level)]
+    parts.append(comparison(level, lambda entry: _relative(_page_of(entry), path)))
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def method_page(entry: Entry, claim: Claim | None) -> str:

@@ -1,19 +1,20 @@
 from __future__ import annotations
 
 import io
+import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from turnout.bench import evaluate, output, plot, show
+from turnout.bench import evaluate, output, show
 from turnout.bench.fitting import budgets, fit_and_measure, price_points
 from turnout.bench.results import Evaluation
-from turnout.core import Frontier, InputError, Outcomes
+from turnout.core import Frontier, InputError
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,55 @@ def test_table_fits_a_hundred_columns(found: Evaluation) -> None:
     assert [name for name in starts if name] == order
 
 
+@pytest.mark.parametrize("width", [50, 60, 70, 80, 90, 100, 140])
+def test_a_narrow_table_has_fewer_columns_and_no_cut_figure(found: Evaluation, width: int) -> None:
+    """What does not fit is left out whole and named; AIQ and cost to match stay."""
+    lines = printed(show.table(found), width).rstrip().splitlines()
+    text = "\n".join(lines)
+    assert max(len(line.rstrip()) for line in lines) <= width
+    assert "…" not in text
+    assert "AIQ" in "".join(lines[:3])
+    assert re.search(r"^oracle +0\.\d{3} ", text, re.MULTILINE)
+    told = text.replace("\n", " ")
+    for title in ("95 % interval", "APGR", "CPT50", "CPT80", "ECE", "µs p50/p99"):
+        assert title in told
+    assert ("A wider terminal also shows" in text) == (width < 100)
+
+
+def test_headline_is_one_finding(kit: SimpleNamespace, found: Evaluation) -> None:
+    """The saving of the best method; that there is none; that reading gains nothing."""
+    assert re.fullmatch(
+        r"known reaches the best single model's quality at \d+ % of its cost",
+        show.headline(found),
+    )
+    table = kit.two_models(40)
+    blind = kit.Known(dict.fromkeys(table.inputs, (0.9, 0.1)), (1.0, 5.0))
+    poor = evaluate(table, {"blind": blind}, folds=2, resamples=10)
+    assert show.headline(poor) == "No method is told apart from prompt length alone"
+    none = evaluate(table, {}, folds=2, resamples=10)
+    assert "before any method" in show.headline(none)
+    never = tuple(replace(row, cost_to_match=math.nan) for row in found.rows)
+    assert "known buys the most for its cost, but no method" in show.headline(
+        replace(found, rows=never)
+    )
+
+
+def test_of_several_that_match_the_best_by_aiq_is_named(found: Evaluation) -> None:
+    """Not the one that matches at the least cost: among many one does by luck."""
+    cheap = found.row("coin")
+    cheap = replace(cheap, cost_to_match=0.5)
+    rows = tuple(cheap if row.method == "coin" else row for row in found.rows)
+    said = show.conclusion(replace(found, rows=rows))[0]
+    assert said.startswith("known matches")
+
+
+def test_footer_says_how_it_was_judged(kit: SimpleNamespace, found: Evaluation) -> None:
+    """Protocol, seed, rows, and every note."""
+    assert "2 folds, out of fold, pooled, seed 0; 80 of 80 rows judged" in show.footer(found)
+    noted = replace(found, notes=("3 of 9 rows have a blank",))
+    assert "Note: 3 of 9 rows have a blank." in show.footer(noted)
+
+
 def test_conclusion_says_what_is_saved_and_against_what(found: Evaluation) -> None:
     """The method, the best single destination, the share of its cost, and the trivial rules."""
     first, second = show.conclusion(found)
@@ -69,36 +119,6 @@ def test_chart_draws_landmarks_methods_and_single_destinations(found: Evaluation
         assert sign in body
     assert max(map(len, body.splitlines())) <= 70
     assert "known" in text
-
-
-def test_png_and_html_are_whole(found: Evaluation, tmp_path: Path) -> None:
-    """Bytes of the right kind; the page refers to nothing outside itself."""
-    png = plot.render(found, ".png", title="x < y")
-    assert png.startswith(b"\x89PNG")
-    assert png.endswith(b"IEND\xaeB`\x82")
-    page = plot.render(found, ".html", title="x < y").decode()
-    assert "x &lt; y" in page
-    assert not re.search(r"(src|href)=|https?://", page)
-    drawing = ElementTree.fromstring(page[page.index("<svg") : page.index("</svg>") + 6])
-    assert len(drawing.findall("polyline")) == 6
-    with pytest.raises(InputError, match=r"\.png or \.html"):
-        plot.check_path(tmp_path / "x.pdf")
-
-
-def test_plots_survive_a_log_scale_and_equal_costs() -> None:
-    """Costs a thousandfold apart, and costs all the same."""
-    rng = np.random.default_rng(0)
-    inputs = [f"prompt {i} " * (i % 7 + 1) for i in range(60)]
-    quality = (rng.random((60, 3)) < [0.3, 0.5, 0.9]).astype(float)
-    for cost in ([0.001, 0.01, 1.0], [1.0, 1.0, 1.0]):
-        table = Outcomes(
-            inputs=inputs, names=("a", "b", "c"), quality=quality, cost=np.tile(cost, (60, 1))
-        )
-        found = evaluate(table, {}, folds=2, resamples=10)
-        assert plot.render(found, ".png").startswith(b"\x89PNG")
-        assert "<svg" in plot.render(found, ".html").decode()
-        show.chart(found)
-        printed(show.table(found))
 
 
 def test_write_replaces_whole_or_not_at_all(tmp_path: Path) -> None:

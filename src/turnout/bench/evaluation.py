@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from turnout.bench import landmarks, measures, sweep
+from turnout.bench.bands import frontier_band
 from turnout.bench.folds import splits
 from turnout.bench.reader import leaks
 from turnout.bench.results import Evaluation, Row
@@ -125,6 +126,7 @@ def evaluate(
             continue
         finished.append(_measured(row, found, samples[:, column], (low, high), target))
         column += 1
+    _band_of_best(finished, sweeps, high, resamples, np.random.default_rng([seed, 2]))
     tick("intervals", units, units)
     return Evaluation(
         rows=tuple(finished),
@@ -138,6 +140,25 @@ def evaluate(
         skipped=tuple(skipped),
         notes=tuple(notes),
     )
+
+
+def _band_of_best(
+    rows: list[Row],
+    sweeps: list[Sweep | None],
+    high: float,
+    resamples: int,
+    rng: np.random.Generator,
+) -> None:
+    """Give the method of highest AIQ the band of its curve."""
+    ran = [k for k, row in enumerate(rows) if not row.landmark and not math.isnan(row.aiq)]
+    if not ran:
+        return
+    best = max(ran, key=lambda k: rows[k].aiq)
+    found, frontier = sweeps[best], rows[best].frontier
+    assert found is not None
+    assert frontier is not None
+    band = frontier_band(found.cost, found.quality, frontier, high, resamples=resamples, rng=rng)
+    rows[best] = replace(rows[best], band=band)
 
 
 def _arrange(
@@ -155,7 +176,7 @@ def _arrange(
             raise DataError("the test table", f"hold {missing[0]!r}", "no such column", hint)
         judged = test.select(outcomes.names)
         found = [(np.arange(outcomes.n), np.arange(judged.n))]
-        protocol = f"fitted on {outcomes.n:,} rows, judged on another table"
+        protocol = f"fitted on {outcomes.n:,} rows, judged on another table, seed {seed}"
         repeats = leaks(outcomes, judged)
         if repeats:
             notes.append(f"{repeats:,} of {judged.n:,} test rows repeat a training prompt")
@@ -169,6 +190,8 @@ def _arrange(
     if not complete.any():
         rule = "hold rows in which every destination has a quality and a cost"
         hint = "A log of single choices can be fitted, but not judged offline."
+        if (~np.isnan(judged.quality)).all(axis=1).any():
+            hint = "Give the cost of each answer, or a price table."
         raise DataError("the table", rule, f"none of {judged.n}", hint)
     where: Int = np.flatnonzero(complete)
     parts = []

@@ -1,26 +1,24 @@
-"""The frontier as a picture (PNG, needs matplotlib) or as one page that needs nothing (HTML)."""
+"""The frontier as a picture for a slide (PNG, needs matplotlib) or as a page of its own (HTML)."""
 
 from __future__ import annotations
 
 import io
-import math
-from html import escape
 from pathlib import Path
 from typing import Any
 
-from turnout.bench import series
-from turnout.bench.landmarks import LABELS
+from turnout.bench import page, picture, show
+from turnout.bench.labels import wrapped
+from turnout.bench.marks import Area, Dot, Mark, Words
+from turnout.bench.picture import WIDTH
 from turnout.bench.results import Evaluation
-from turnout.bench.show import conclusion
 from turnout.core import InputError, MissingExtraError
 
 __all__ = ["check_path", "render"]
 
-# Okabe and Ito's colours: told apart with any kind of colour vision.
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c564b", "#222222")
-_DASHES = {"zero_router": "2 3", "prompt_length": "6 3", "group_mean": "9 3 2 3", "oracle": "1 2"}
-#: Pieces that a straight line is drawn in on a logarithmic axis.
-_BENDS = 24
+#: The picture for a slide, sixteen to nine; 1920 dots wide.
+_HEIGHT, _DPI = 630.0, 72 * 1920 / WIDTH
+_MARGIN = 26.0
+_TITLE, _SUB, _FOOT = 25.0, 14.0, 11.5
 
 
 def check_path(path: Path) -> None:
@@ -39,9 +37,22 @@ def check_path(path: Path) -> None:
         _matplotlib()
 
 
-def render(evaluation: Evaluation, kind: str, *, title: str = "") -> bytes:
-    """The bytes of a `.png` or `.html` file."""
-    return _png(evaluation, title) if kind == ".png" else _html(evaluation, title).encode()
+def render(evaluation: Evaluation, kind: str, *, title: str = "", currency: str = "") -> bytes:
+    """The bytes of a `.png` or `.html` file.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+    kind : str
+        ".png" or ".html".
+    title : str
+        What was judged, such as the name of the table; the heading says what was found.
+    currency : str
+        What costs are counted in, such as "US$"; "" where the table does not say.
+    """
+    if kind == ".png":
+        return _png(evaluation, title, currency)
+    return page.page(evaluation, title=title, currency=currency).encode()
 
 
 def _matplotlib() -> Any:
@@ -52,157 +63,93 @@ def _matplotlib() -> Any:
     return Figure
 
 
-def _png(evaluation: Evaluation, title: str) -> bytes:
-    figure = _matplotlib()(figsize=(9, 5.4), dpi=150, layout="constrained")
-    axes = figure.add_subplot()
-    logged = series.log_scale(evaluation)
-    logged = series.log_scale(evaluation)
-    number = 0
-    for one in series.curves(evaluation):
-        if one.landmark:
-            dash = tuple(float(part) for part in _DASHES[one.name].split())
-            line = {"color": "#666666", "linewidth": 1.3, "linestyle": (0, dash), "zorder": 3}
-        else:
-            line = {"color": _COLOURS[number % len(_COLOURS)], "linewidth": 1.8}
-            number += 1
-        cost, quality = zip(*series.dense(one, logged), strict=True)
-        axes.plot(cost, quality, label=one.label, **line)
-    singles, label = series.points(evaluation)
-    axes.plot(
-        [point.cost for point in singles],
-        [point.quality for point in singles],
-        linestyle="",
-        marker="x",
-        color="#222222",
-        label=label,
-    )
-    low, high = evaluation.cost_range
-    bottom, top = series.heights(evaluation)
-    # Names stand beside their points, on the side where there is room.
-    for point in singles:
-        lift = 4 if point.quality - bottom < 0.08 * (top - bottom) else -9
-        right = point.cost > (math.sqrt(low * high) if logged else (low + high) / 2)
-        axes.annotate(
-            point.name,
-            (point.cost, point.quality),
-            xytext=(-6 if right else 6, lift),
-            textcoords="offset points",
-            ha="right" if right else "left",
-            fontsize=7,
-            color="#444444",
-            bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.3},
-        )
-    if logged:
-        axes.set_xscale("log")
-    axes.set_ylim(bottom, top)
-    axes.set_xlabel("mean cost of an input")
-    axes.set_ylabel("mean quality")
-    axes.set_title(title or "What each budget buys", loc="left", fontsize=11)
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
+def _halo() -> Any:
+    """Letters drawn once more beneath themselves, wide and white."""
+    from matplotlib.patheffects import withStroke
+
+    return withStroke(linewidth=3, foreground="white", alpha=0.8)
+
+
+def _png(evaluation: Evaluation, title: str, currency: str) -> bytes:
+    room = WIDTH - 2 * _MARGIN
+    head = wrapped(show.headline(evaluation), _TITLE, room, bold=True)
+    said = " ".join([f"{title}." if title else "", *show.conclusion(evaluation)[1:]]).strip()
+    sub = wrapped(said, _SUB, room)
+    foot = wrapped(show.footer(evaluation), _FOOT, room)
+    marks: list[Mark] = []
+    y = _MARGIN + _TITLE / 2
+    for line in head:
+        marks.append(Words(_MARGIN, y, line, _TITLE, "ink", bold=True))
+        y += 1.25 * _TITLE
+    y += 0.5 * _SUB - 0.5 * _TITLE + 4
+    for line in sub:
+        marks.append(Words(_MARGIN, y, line, _SUB, "soft"))
+        y += 1.4 * _SUB
+    above = y + 6
+    y = _HEIGHT - 16 - 1.35 * _FOOT * (len(foot) - 1)
+    below = y - _FOOT - 6
+    for line in foot:
+        marks.append(Words(_MARGIN, y, line, _FOOT, "soft"))
+        y += 1.35 * _FOOT
+    drawn = picture.compose(evaluation, height=max(300.0, below - above), currency=currency)
+    figure = _matplotlib()(figsize=(WIDTH / 72, _HEIGHT / 72), dpi=_DPI, facecolor="white")
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_xlim(0, WIDTH)
+    axes.set_ylim(_HEIGHT, 0)
+    axes.set_axis_off()
+    shrink = (WIDTH - 2 * (_MARGIN - 4)) / WIDTH
+    for layer, mark in enumerate(marks):
+        _draw(axes, mark, layer)
+    for layer, mark in enumerate(drawn.marks, len(marks)):
+        _draw(axes, mark, layer, dx=_MARGIN - 4, dy=above, across=shrink)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": "turnout"})
+    figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": "turnout"})
     return buffer.getvalue()
 
 
-def _html(evaluation: Evaluation, title: str) -> str:
-    heading = escape(title or "What each budget buys")
-    said = "".join(f"<p>{escape(line)}</p>" for line in conclusion(evaluation))
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{heading}</title><style>
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
-  color: #222; background: #fff; }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
-th, td {{ text-align: right; padding: .2rem .7rem; border-bottom: 1px solid #ddd; }}
-th:first-child, td:first-child {{ text-align: left; }}
-.landmark {{ color: #777; }} svg {{ width: 100%; height: auto; }} svg text {{ font-size: 12px; }}
-</style></head><body><h1>{heading}</h1>{said}{_svg(evaluation)}{_rows(evaluation)}
-<p>{escape(evaluation.protocol)}; {evaluation.n:,} of {evaluation.total:,} rows judged. AIQ is the
-mean height of a curve between the cheapest and the dearest single destination.</p>
-</body></html>
-"""
-
-
-def _rows(evaluation: Evaluation) -> str:
-    def cell(value: float, scale: float = 1, digits: int = 3) -> str:
-        return "<td>-</td>" if math.isnan(value) else f"<td>{scale * value:,.{digits}f}</td>"
-
-    lines = []
-    for row in evaluation.rows:
-        name = LABELS[row.method] if row.landmark else row.method
-        kind = ' class="landmark"' if row.landmark else ""
-        lines.append(
-            f"<tr{kind}><td>{escape(name)}</td>{cell(row.aiq)}{cell(row.aiq_low)}"
-            f"{cell(row.aiq_high)}{cell(row.quality)}{cell(row.cost_to_match, digits=6)}"
-            f"{cell(row.apgr)}{cell(row.ece)}{cell(row.decision_us_p50, digits=0)}</tr>"
+def _draw(
+    axes: Any, mark: Mark, layer: int, dx: float = 0.0, dy: float = 0.0, across: float = 1.0
+) -> None:
+    """One mark, moved, on the axes of a figure whose unit is a point of 1/72 inch."""
+    if isinstance(mark, Words):
+        axes.text(
+            dx + across * mark.x,
+            dy + mark.y,
+            mark.text,
+            fontsize=mark.size,
+            color=page.DAY[mark.ink],
+            ha={"start": "left", "end": "right", "middle": "center"}[mark.anchor],
+            va="center_baseline",
+            weight="bold" if mark.bold else "normal",
+            zorder=layer,
+            parse_math=False,
+            path_effects=[_halo()] if mark.halo else None,
         )
-    titles = ("method", "AIQ", "low", "high", "best quality", "cost to match", "APGR", "ECE")
-    head = "".join(f"<th>{title}</th>" for title in (*titles, "decision us"))
-    return f"<table><tr>{head}</tr>{''.join(lines)}</table>"
-
-
-def _svg(evaluation: Evaluation) -> str:
-    drawn, (singles, said) = series.curves(evaluation), series.points(evaluation)
-    low, high = evaluation.cost_range
-    bottom, top = series.heights(evaluation)
-    logged = series.log_scale(evaluation)
-    wide, tall, left, below = 640.0, 360.0, 60.0, 30.0
-
-    def x(cost: float) -> float:
-        if high == low:
-            return left
-        if logged:
-            return left + wide * math.log(max(cost, low) / low) / math.log(high / low)
-        return left + wide * (cost - low) / (high - low)
-
-    def y(quality: float) -> float:
-        return 10 + tall * (1 - (quality - bottom) / (top - bottom))
-
-    parts, number = [], 0
-    for place, one in enumerate(drawn):
-        if one.landmark:
-            colour, dash = "#777777", f' stroke-dasharray="{_DASHES[one.name]}"'
-        else:
-            colour, dash = _COLOURS[number % len(_COLOURS)], ""
-            number += 1
-        path = " ".join(f"{x(c):.1f},{y(q):.1f}" for c, q in series.dense(one, logged))
-        label = escape(one.label)
-        parts.append(
-            f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"{dash}>'
-            f"<title>{label}</title></polyline>"
+    elif isinstance(mark, Dot):
+        colour = page.DAY[mark.ink]
+        axes.plot(
+            [dx + across * mark.x],
+            [dy + mark.y],
+            marker="o",
+            markersize=2 * mark.radius,
+            markerfacecolor=colour if mark.full else "white",
+            markeredgecolor="white" if mark.full else colour,
+            markeredgewidth=1.2,
+            zorder=layer,
         )
-        at = 24 + 20 * place
-        parts.append(
-            f'<line x1="{left + wide + 20}" x2="{left + wide + 50}" y1="{at}" y2="{at}" '
-            f'stroke="{colour}" stroke-width="2"{dash}/>'
-            f'<text x="{left + wide + 56}" y="{at + 4}">{label}</text>'
+    else:
+        x = [dx + across * place[0] for place in mark.points]
+        y = [dy + place[1] for place in mark.points]
+        if isinstance(mark, Area):
+            axes.fill(x, y, color=page.DAY[mark.ink], alpha=0.16, linewidth=0, zorder=layer)
+            return
+        style = (0, [part / mark.width for part in mark.dash]) if mark.dash else "-"
+        axes.plot(
+            x,
+            y,
+            color=page.DAY[mark.ink],
+            linewidth=mark.width,
+            linestyle=style,
+            solid_joinstyle="round",
+            zorder=layer,
         )
-    for point in singles:
-        cx, cy, name = x(point.cost), y(point.quality), escape(point.name)
-        note = f"{name}: quality {point.quality:.3f}, cost {point.cost:.3g}"
-        parts.append(
-            f'<circle cx="{cx:.1f}" cy="{cy:.1f}" r="4" fill="#222"><title>{note}</title></circle>'
-        )
-    at = 24 + 20 * len(drawn)
-    parts.append(
-        f'<circle cx="{left + wide + 35}" cy="{at}" r="4" fill="#222"/>'
-        f'<text x="{left + wide + 56}" y="{at + 4}">{said}</text>'
-    )
-    for step in range(5):
-        quality = bottom + (top - bottom) * step / 4
-        part = step / 4
-        cost = low * (high / low) ** part if logged else low + (high - low) * part
-        parts.append(
-            f'<text x="{left - 8}" y="{y(quality) + 4:.1f}" text-anchor="end">{quality:.3f}</text>'
-            f'<text x="{left + wide * part:.1f}" y="{tall + below}" text-anchor="middle">'
-            f"{cost:.3g}</text>"
-        )
-    scale = " (log scale)" if logged else ""
-    return (
-        f'<svg viewBox="0 0 {left + wide + 260:.0f} {tall + below + 30:.0f}" role="img">'
-        f'<line x1="{left}" x2="{left + wide}" y1="{tall + 12}" y2="{tall + 12}" stroke="#999"/>'
-        f"{''.join(parts)}"
-        f'<text x="{left + wide / 2}" y="{tall + below + 20}" text-anchor="middle">'
-        f"mean cost of an input{scale}</text></svg>"
-    )

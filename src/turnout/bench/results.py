@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from turnout.bench.bands import Band
 from turnout.core import Frontier
 from turnout.core._check import Float
 
@@ -59,6 +60,8 @@ class Row:
         Seconds to fit it, over all folds.
     samples : array, optional
         AIQ on each bootstrap sample; the samples are the same for every row.
+    band : Band, optional
+        Interval of the hull's height; of the method of highest AIQ alone.
     """
 
     method: str
@@ -79,6 +82,7 @@ class Row:
     decision_us_p99: float = math.nan
     fit_seconds: float = math.nan
     samples: Float | None = None
+    band: Band | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

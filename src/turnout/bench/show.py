@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -12,38 +15,83 @@ from turnout.bench import series
 from turnout.bench.landmarks import LABELS
 from turnout.bench.results import Evaluation, Row
 
-__all__ = ["chart", "conclusion", "table"]
+__all__ = ["Fitting", "chart", "conclusion", "footer", "headline", "table"]
+
+#: Columns that a narrow console goes without, the first to go first.
+_DISPENSABLE = ("CPT50", "ECE", "CPT80", "µs p50/p99", "95 % interval", "best quality", "APGR")
 
 _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "red")
 _SIGNS = {"zero_router": "z", "prompt_length": "l", "group_mean": "g", "oracle": "o"}
 
 
-def table(evaluation: Evaluation) -> RichTable:
-    """One line a landmark (dim) and a method (the best one bold), methods by falling AIQ."""
-    two = len(evaluation.names) == 2
-    made = RichTable(box=None, padding=(0, 1, 0, 0), header_style="bold", show_edge=False)
-    made.add_column("method", no_wrap=True, overflow="ellipsis")
-    for title in ("AIQ", "95 % interval", "best quality", "cost to match"):
-        made.add_column(title, justify="right", no_wrap=title == "95 % interval")
-    for title in ("APGR", "CPT50", "CPT80") if two else ():
-        made.add_column(title, justify="right")
-    made.add_column("ECE", justify="right")
-    made.add_column("µs p50/p99", justify="right", no_wrap=True)
-    best = evaluation.best_method()
-    methods = [row for row in evaluation.rows if not row.landmark]
-    methods.sort(key=lambda row: -row.aiq if not math.isnan(row.aiq) else math.inf)
-    for row in (row for row in evaluation.rows if row.landmark):
-        made.add_row(*_cells(row, evaluation, two), style="dim")
-    made.add_section()
-    for row in methods:
-        made.add_row(*_cells(row, evaluation, two), style="bold" if row is best else None)
-    return made
+def table(evaluation: Evaluation) -> Fitting:
+    """One line a landmark (dim) and a method (the best one bold), methods by falling AIQ.
+
+    As many columns as the console is wide enough for.
+    """
+    return Fitting(evaluation)
 
 
-def _cells(row: Row, evaluation: Evaluation, two: bool) -> list[str]:
-    full = evaluation.single_cost[
-        int(np.lexsort((evaluation.single_cost, -evaluation.single_quality))[0])
-    ]
+@dataclass(frozen=True, eq=False)
+class Fitting:
+    """The table, which leaves columns out where the console is too narrow for all of them.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+    """
+
+    evaluation: Evaluation
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        left_out: list[str] = []
+        made = self._made(left_out)
+        for title in _DISPENSABLE:
+            if console.measure(made, options=options.update(max_width=1000)).maximum <= (
+                options.max_width
+            ):
+                break
+            left_out.append(title)
+            made = self._made(left_out)
+        yield made
+        missing = [title for title in left_out if title in self._titles()]
+        if missing:
+            yield Text(f"A wider terminal also shows: {', '.join(missing)}.", style="dim")
+
+    def _titles(self) -> list[str]:
+        two = ["APGR", "CPT50", "CPT80"] if len(self.evaluation.names) == 2 else []
+        titles = ["AIQ", "95 % interval", "best quality", "cost to match"]
+        return [*titles, *two, "ECE", "µs p50/p99"]
+
+    def _made(self, left_out: Sequence[str]) -> RichTable:
+        evaluation = self.evaluation
+        made = RichTable(box=None, padding=(0, 1, 0, 0), header_style="bold", show_edge=False)
+        made.add_column("method", no_wrap=True, overflow="ellipsis")
+        kept = [k for k, title in enumerate(self._titles()) if title not in left_out]
+        for k in kept:
+            title = self._titles()[k]
+            two_lines = (
+                title.replace(" ", "\n") if title in ("best quality", "cost to match") else ""
+            )
+            made.add_column(two_lines or title, justify="right", no_wrap=True)
+        best = evaluation.best_method()
+        methods = [row for row in evaluation.rows if not row.landmark]
+        methods.sort(key=lambda row: -row.aiq if not math.isnan(row.aiq) else math.inf)
+
+        def add(row: Row, style: str | None) -> None:
+            name, *cells = _cells(row, evaluation)
+            made.add_row(name, *(cells[k] for k in kept), style=style)
+
+        for row in (row for row in evaluation.rows if row.landmark):
+            add(row, "dim")
+        made.add_section()
+        for row in methods:
+            add(row, "bold" if row is best else None)
+        return made
+
+
+def _cells(row: Row, evaluation: Evaluation) -> list[str]:
+    full = series.best_single(evaluation).cost
     share = row.cost_to_match / full if full > 0 else math.nan
     cells = [
         LABELS[row.method] if row.landmark else row.method,
@@ -52,7 +100,7 @@ def _cells(row: Row, evaluation: Evaluation, two: bool) -> list[str]:
         _fixed(row.quality),
         _percent(share),
     ]
-    if two:
+    if len(evaluation.names) == 2:
         cells += [_fixed(row.apgr), _percent(row.cpt50, 1), _percent(row.cpt80, 1)]
     time = f"{_short(row.decision_us_p50)}/{_short(row.decision_us_p99)}"
     return [*cells, _fixed(row.ece), "-" if math.isnan(row.decision_us_p50) else time]
@@ -78,17 +126,15 @@ def conclusion(evaluation: Evaluation) -> list[str]:
     best = evaluation.best_method()
     if best is None:
         return ["No method was judged: these are the landmarks alone."]
-    top = int(np.lexsort((evaluation.single_cost, -evaluation.single_quality))[0])
-    single = f"{evaluation.names[top]}, quality {evaluation.single_quality[top]:.3f}"
-    full = float(evaluation.single_cost[top])
+    top = series.best_single(evaluation)
+    single = f"{top.name}, quality {top.quality:.3f}"
     methods = [row for row in evaluation.rows if not row.landmark]
-    matching = [row for row in methods if row.cost_to_match < 0.995 * full]
     lines = []
-    if matching:
-        cheap = min(matching, key=lambda row: row.cost_to_match)
-        share = 100 * cheap.cost_to_match / full
+    row = _matching(evaluation)
+    if row is not None:
+        share = 100 * row.cost_to_match / top.cost
         lines.append(
-            f"{cheap.method} matches the best single destination ({single}) at {share:.0f} % "
+            f"{row.method} matches the best single destination ({single}) at {share:.0f} % "
             "of its cost."
         )
     else:
@@ -108,6 +154,54 @@ def conclusion(evaluation: Evaluation) -> list[str]:
         who = f"The best by AIQ, {best.method}," if len(methods) > 1 else f"By AIQ {best.method}"
         lines.append(f"{who} is {', and '.join(compared)}.")
     return lines
+
+
+def headline(evaluation: Evaluation) -> str:
+    """What was found, in one line for a slide; of the method of highest AIQ where it can be."""
+    best = evaluation.best_method()
+    if best is None:
+        return "What the landmarks reach, before any method"
+    against = evaluation.difference(best.method, "prompt_length")
+    if against is not None and against[1] <= 0:
+        return "No method is told apart from prompt length alone"
+    row = _matching(evaluation)
+    if row is not None:
+        share = 100 * row.cost_to_match / series.best_single(evaluation).cost
+        return f"{row.method} reaches the best single model's quality at {share:.0f} % of its cost"
+    return (
+        f"{best.method} buys the most for its cost, but no method reaches the best single "
+        "model's quality for less"
+    )
+
+
+def _matching(evaluation: Evaluation) -> Row | None:
+    """The method of highest AIQ among those as good as the best single destination for less.
+
+    Not the one that does it for least: of many methods one does by luck.
+    """
+    full = series.best_single(evaluation).cost
+    found = [
+        row for row in evaluation.rows if not row.landmark and row.cost_to_match < 0.995 * full
+    ]
+    return max(found, key=lambda row: row.aiq, default=None)
+
+
+def footer(evaluation: Evaluation) -> str:
+    """How it was judged and what the figures are, in a line or two of small print."""
+    lines = [f"{evaluation.protocol}; {evaluation.n:,} of {evaluation.total:,} rows judged."]
+    best = evaluation.best_method()
+    band = None if best is None else best.band
+    if band is not None:
+        lines.append(f"Band: 95 % of {band.resamples:,} bootstrap samples of the rows.")
+    lines.append(
+        "Figures beside names: AIQ, the mean height of a curve from the cheapest to the dearest "
+        "single model."
+    )
+    below = len(evaluation.names) - len(series.points(evaluation)[0])
+    if below:
+        lines.append(f"{below} single {'models lie' if below > 1 else 'model lies'} lower.")
+    lines += [f"Note: {note}." for note in evaluation.notes]
+    return " ".join(lines)
 
 
 def _against(value: float, low: float, high: float) -> str:

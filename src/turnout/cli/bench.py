@@ -83,9 +83,8 @@ def command(
             tick=tick,
         )
     if plot_file is not None:
-        image = plot.render(
-            found, Path(plot_file).suffix, title=f"What each budget buys: {data.name}"
-        )
+        currency = "US$" if any("US$" in note for note in table.report.notes) else ""
+        image = plot.render(found, Path(plot_file).suffix, title=data.name, currency=currency)
         output.write("--plot", plot_file, image)
     if json_file is not None:
         output.write_json("--json", json_file, found.records())

@@ -138,7 +138,9 @@ def _prepare(
         extra=fitted.extra,
     )
     with contextlib.suppress(MissingExtraError):
-        picture = plot.render(fitted.evaluation, ".png", title="Four small language models")
+        picture = plot.render(
+            fitted.evaluation, ".png", title="Four small language models", currency="US$"
+        )
         (folder / "frontier.png").write_bytes(picture)
     best, price = fitted.extra["best_single"], fitted.extra["best_single_cost"]
     config = folder / "turnout.toml"

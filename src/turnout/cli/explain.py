@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,9 @@ def command(
     json_file: str | None,
 ) -> None:
     """Tell where PROMPT would go and why: every candidate's predicted quality and cost.
+
+    And by how much the chosen one is ahead, which price would change that, and what in the prompt
+    the prediction comes from. Net of cost is quality - price x cost: the greatest is chosen.
 
     PROMPT may be - to read it from standard input. With --request, tell instead how a request
     that the gateway has served was decided, from its ledger.
@@ -78,7 +82,7 @@ def _asked(
 ) -> Explanation:
     """What a router file, or a gateway when it starts, would do."""
     from turnout.core import InputError, Pool, RouterFileError
-    from turnout.parts.decide import compile_decider
+    from turnout.parts.decide import Explains, compile_decider
     from turnout.parts.priced import Priced
     from turnout.serve.config import load
     from turnout.serve.request import check_prompt
@@ -107,7 +111,11 @@ def _asked(
         note = "note: the router was not measured, so the price for this budget is a first guess"
         click.echo(note, err=True)
     quality, cost = compile_decider(saved.router, pool).figures(text)
-    return explain(pool.names, quality, cost, first_pace(kept, saved, pool.names).price)
+    reasons = explain(pool.names, quality, cost, first_pace(kept, saved, pool.names).price)
+    predictor = saved.router.predictor
+    if isinstance(predictor, Explains):
+        reasons = replace(reasons, because=predictor.because(text, reasons.compared))
+    return reasons
 
 
 def _served(config: Path, name: str) -> Explanation:
@@ -135,17 +143,19 @@ def _show(reasons: Explanation) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from turnout.serve.why import plain
+
     console = Console(highlight=False)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("destination")
-    for title in ("quality", "cost", "quality - price x cost"):
-        table.add_column(title, justify="right")
-    table.add_column("")
+    table.add_column("destination", overflow="fold")
+    for title in ("quality", "cost", "net of cost"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
     for one in reasons.candidates:
         table.add_row(
             one.name,
             f"{one.quality:.3f}",
-            f"{one.cost:.4g}",
+            plain(one.cost),
             f"{one.value:.3f}",
             "<- chosen" if one.chosen else "",
             style="bold" if one.chosen else None,
@@ -154,3 +164,7 @@ def _show(reasons: Explanation) -> None:
     console.print()
     for sentence in reasons.reasons:
         console.print(sentence, markup=False, soft_wrap=True)
+    if reasons.because:
+        console.print("\nWhat the prediction comes from:", style="bold")
+        for sentence in reasons.because:
+            console.print(sentence, markup=False, soft_wrap=True)

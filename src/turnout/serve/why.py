@@ -18,7 +18,10 @@ import numpy as np
 from turnout.core import InputError, _check
 from turnout.parts import prices
 
-__all__ = ["Candidate", "Explanation", "explain"]
+__all__ = ["Candidate", "Explanation", "explain", "plain"]
+
+#: Closer than this in quality, two candidates are level.
+_LEVEL = 0.0005
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +58,9 @@ class Explanation:
     low, high : float
         The router's choice is the same at every price between; high may be infinite.
     reasons : tuple of str
-        Sentences.
+        Sentences on the choice among these figures.
+    because : tuple of str
+        Sentences on what in the prompt the figures come from, where the predictor can tell.
     """
 
     price: float
@@ -63,6 +68,13 @@ class Explanation:
     low: float
     high: float
     reasons: tuple[str, ...]
+    because: tuple[str, ...] = ()
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """The candidate chosen, and of the others the one that gives the most for its cost."""
+        others = [candidate.name for candidate in self.candidates if not candidate.chosen]
+        return (self.chosen.name, *others[:1])
 
     @property
     def chosen(self) -> Candidate:
@@ -78,6 +90,7 @@ class Explanation:
             "holds_to_price": None if math.isinf(self.high) else self.high,
             "candidates": [vars(candidate) for candidate in self.candidates],
             "reasons": list(self.reasons),
+            "because": list(self.because),
         }
 
 
@@ -125,16 +138,23 @@ def explain(
     up = max(dearer, key=lambda k: turn[k], default=None)
     down = min(cheaper, key=lambda k: turn[k], default=None)
     reasons = [_verdict(names[best], best, q.tolist(), c.tolist(), price)]
+    order = np.lexsort((c, -value))
+    second = next((int(k) for k in order if k != best), None)
+    if second is not None:
+        reasons.append(_lead(names[second], float(value[best] - value[second]), price))
     if up is not None:
         reasons.append(
-            f"{names[up]} would add {q[up] - q[best]:.3g} of quality for {c[up] - c[best]:.3g} "
-            f"more; that pays at prices below {turn[up]:.4g}."
+            f"{names[up]} would add {plain(q[up] - q[best], 3)} of quality for "
+            f"{plain(c[up] - c[best], 3)} more; that pays at prices below {plain(turn[up])}."
         )
     if down is not None:
         reasons.append(
-            f"{names[down]} would save {c[best] - c[down]:.3g} and lose {q[best] - q[down]:.3g} "
-            f"of quality; that pays at prices above {turn[down]:.4g}."
+            f"{names[down]} would save {plain(c[best] - c[down], 3)} and lose "
+            f"{plain(q[best] - q[down], 3)} of quality; that pays at prices above "
+            f"{plain(turn[down])}."
         )
+    if up is None and down is None and second is not None:
+        reasons.append("No other price would change that.")
     chosen = names[best] if went is None else went
     if chosen != names[best]:
         if propensity == 1.0:
@@ -149,7 +169,7 @@ def explain(
             value=float(value[k]),
             chosen=names[k] == chosen,
         )
-        for k in np.lexsort((c, -value))
+        for k in order
     )
     return Explanation(
         price=price,
@@ -158,6 +178,23 @@ def explain(
         high=math.inf if down is None else turn[down],
         reasons=tuple(reasons),
     )
+
+
+def _lead(other: str, margin: float, price: float) -> str:
+    """How far ahead of the next one it is."""
+    counted = "" if price == 0 else ", cost counted"
+    if margin < _LEVEL:
+        return f"It is level with {other}{counted}: the choice could as well be that one."
+    return f"It is {plain(margin, 2)} of quality ahead of {other}{counted}."
+
+
+def plain(value: float, digits: int = 4) -> str:
+    """A number without an exponent, unless it is very large or small."""
+    if value == 0 or not 1e-6 <= abs(value) < 1e9:
+        return f"{value:.{digits}g}"
+    places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    text = f"{value:,.{places}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _verdict(name: str, best: int, quality: list[float], cost: list[float], price: float) -> str:
@@ -170,7 +207,9 @@ def _verdict(name: str, best: int, quality: list[float], cost: list[float], pric
     if strongest and price == 0:
         return f"{name} is predicted to be the best, and cost does not count."
     if strongest:
-        return f"{name} is predicted to be the best, and worth its cost at a price of {price:.4g}."
+        return (
+            f"{name} is predicted to be the best, and worth its cost at a price of {plain(price)}."
+        )
     if cheapest:
-        return f"{name} is the cheapest; at a price of {price:.4g} nothing better is worth more."
-    return f"{name} gives the most for its cost at a price of {price:.4g}."
+        return f"{name} is the cheapest; at a price of {plain(price)} nothing better is worth more."
+    return f"{name} gives the most for its cost at a price of {plain(price)}."
