@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from turnout.bench import evaluate, read
+from turnout.core import Recipe
 from turnout.llms.linear import Linear
 from turnout.llms.stacked import Stacked
 
@@ -21,8 +22,8 @@ def run(seed: int, data: Path | None) -> dict[str, float]:
     table = read(data / "routellm_gpt4_mixtral.csv.gz").outcomes
     assert table.group is not None
     table = table.take(np.array([label != "gsm8k" for label in table.group]))
-    methods = {"stacked": Stacked(), "linear": Linear()}
-    found = {}
+    methods: dict[str, Recipe] = {"stacked": Stacked(), "linear": Linear()}
+    found: dict[str, float] = {}
     for name, folds in (("seen", 5), ("unseen", 6)):
         judged = evaluate(
             table,

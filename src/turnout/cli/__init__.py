@@ -15,7 +15,8 @@ __all__ = ["cli", "main"]
 
 #: Commands in the order a newcomer meets them; each lives in the module of its name.
 COMMANDS = (
-    *("demo", "bench", "fit", "serve", "keys", "prompts", "explain", "trace", "methods", "claims"),
+    *("demo", "bench", "fit", "join", "certify", "serve", "keys", "prompts", "explain", "trace"),
+    *("buy", "methods", "claims"),
 )
 
 

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from turnout.core import InputError, _check
 from turnout.core._check import Float
 
-__all__ = ["PRIOR", "ROWS", "Forest", "fit_forest"]
+__all__ = ["PRIOR", "ROWS", "Forest", "contrasts", "fit_forest"]
 
 #: Rows of the overall mean that each leaf starts with.
 PRIOR = 5.0
@@ -228,7 +228,7 @@ def fit_forest(
 
 
 def contrasts(quality: Float) -> Float:
-    """What the structure is grown on: (n, min(m, 8))."""
+    """What the structure is grown on, (n, 8) or less: differences, as the module says."""
     seen = ~np.isnan(quality)
     filled = np.where(seen, quality, 0.0)
     count = seen.sum(axis=1, keepdims=True)
