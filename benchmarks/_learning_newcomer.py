@@ -175,7 +175,10 @@ def _add(
 ) -> None:
     """One line from the random choices of labels, and its samples."""
     aiq = float(np.mean([one.aiq for one, _ in found]))
-    samples = np.mean([one.samples for one, _ in found], axis=0)
+    each = np.array([one.samples for one, _ in found])
+    # another sample of the rows would come with other choices of labels
+    which = np.random.default_rng(len(each)).integers(0, len(each), each.shape)
+    samples = np.take_along_axis(each, which, axis=0).mean(axis=0)
     true = truth.quality[:, k]
     guesses = [guess for _, guess in found if guess is not None]
     level = float(np.mean([guess.mean() for guess in guesses])) if guesses else float("nan")

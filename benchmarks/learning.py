@@ -14,9 +14,10 @@ for every prompt (with no label: the mean of the other models). The table shows
 * how far the predicted mean quality of the new model is from the true one, and the calibration
   error of its column, with their standard deviation over models.
 
-Intervals are 95 %, of the mean over models, from the same samples of the rows for both sides; what
-was fitted is not fitted again. The known models' rows are predicted on inner folds, which is what
-`turnout join` does. `--refit` adds the method fitted again with so many labels of the new model.
+Intervals are 95 %, of the mean over these models, from samples of the rows, the same for both
+sides, and of the choices of labels; what was fitted is not fitted again. The known models' rows are
+predicted on inner folds, which is what `turnout join` does. `--refit` adds the method fitted again
+with so many labels of the new model.
 
 Tables: `llmrouter` (nine open models, prices per token, descriptions, sizes), `routerbench` (eleven
 models, nothing known but the mean cost of an answer and the name), `routellm` (two models, so that
@@ -114,7 +115,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     names = sorted({name for names in TABLES.values() for name in names})
     parser.add_argument("--table", action="append", choices=names, help="only this table")
     parser.add_argument("--folds", type=int, help="folds of the rows [5 for curves, 3]")
-    parser.add_argument("--seeds", type=int, help="random choices of labels [3 for curves, 5]")
+    parser.add_argument("--seeds", type=int, help="random choices of labels [3 for curves, 10]")
     parser.add_argument("--seed", type=int, default=0, help="seed of folds, fits and choices")
     parser.add_argument("--refit", action="store_true", help="newcomer: also fit all again")
     parser.add_argument("--quick", action="store_true", help="1,500 rows, two folds and choices")
@@ -153,7 +154,7 @@ def main(arguments: list[str] | None = None) -> int:
         asked = (options.folds, options.seeds)
         for part, run in zip(PARTS, (_run_curves, _run_newcomer), strict=True):
             if options.part in (None, part):
-                usual = (2, 2) if options.quick else (5, 3) if part == "curves" else (3, 5)
+                usual = (2, 2) if options.quick else (5, 3) if part == "curves" else (3, 10)
                 options.folds, options.seeds = (
                     one or other for one, other in zip(asked, usual, strict=True)
                 )
