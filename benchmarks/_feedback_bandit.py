@@ -26,6 +26,12 @@ from turnout.parts.text import learn_features
 
 BATCH, REFIT = 50, 500
 L2 = 1.0
+HINDSIGHT = "always the best single, by hindsight"
+WAYS: dict[str, Exploration] = {
+    "greedy 0.97": Epsilon(0.03),
+    "greedy 0.9": Epsilon(0.1),
+    "committee of 5": Thompson(members=5, rate=0.02),
+}
 
 
 @dataclass(frozen=True)
@@ -154,96 +160,103 @@ def teach(
     tick: Tick,
 ) -> list[Taught]:
     """Full feedback on n prompts, one answer each, and full feedback on n / m."""
-    price = fair_price(outcomes)
     rows = []
     for n in sizes:
-        found: dict[str, list[float]] = {}
-        labels: dict[str, int] = {}
+        found = []
         for seed in range(seeds):
-            rng = np.random.default_rng([seed, n])
-            order = rng.permutation(outcomes.n)
-            held, train = outcomes.take(order[: HELD[name]]), outcomes.take(order[-n:])
-            few = train.take(np.arange(max(n // outcomes.m, 2)))
-            mask = uniform_mask(n, outcomes.m, rng)
-            uniform = replace(
-                blanked(train, mask), propensity=np.full(mask.shape, 1.0 / outcomes.m)
-            )
-            refit = max(2 * BATCH, n // 5)
-            explorer, _ = serve(recipe, train, Epsilon(0.1), price=price, refit=refit, rng=rng)
-            greedy = explorer.log()
-            tables = {
-                "full": train,
-                "full, n / m prompts": few,
-                "one answer, uniform": uniform,
-                "one answer, greedy 0.9": greedy,
-                "the same, resampled by 1 / propensity": resampled(greedy, rng),
-            }
-            for kind, table in tables.items():
-                found.setdefault(kind, []).append(score(fit(recipe, table, seed), held, name))
-                labels[kind] = int(table.seen.sum())
-            for power, kind in ((0.0, "plain"), (0.5, "1 / sqrt(p)"), (1.0, "1 / p")):
-                kind = f"greedy log, logistic weighted {kind}"
-                found.setdefault(kind, []).append(score(fit_weighted(greedy, power), held, name))
-                labels[kind] = n
+            found.append(lesson(name, outcomes, recipe, n, seed))
             tick(f"{name}: {n:,} prompts")
-        full = np.array(found["full"])
-        rows += [
-            Taught(name, n, kind, labels[kind], spread(v), spread(np.array(v) - full))
-            for kind, v in found.items()
-        ]
+        full = np.array([one["full"][0] for one in found])
+        for kind in found[0]:
+            values = np.array([one[kind][0] for one in found])
+            labels = round(float(np.mean([one[kind][1] for one in found])))
+            rows.append(Taught(name, n, kind, labels, spread(values), spread(values - full)))
     return rows
+
+
+def lesson(
+    name: str, outcomes: Outcomes, recipe: Recipe, n: int, seed: int
+) -> dict[str, tuple[float, int]]:
+    """Score and labels by kind of feedback, for one draw of prompts."""
+    rng = np.random.default_rng([seed, n])
+    order = rng.permutation(outcomes.n)
+    held, train = outcomes.take(order[: HELD[name]]), outcomes.take(order[-n:])
+    mask = uniform_mask(n, outcomes.m, rng)
+    uniform = replace(blanked(train, mask), propensity=np.full(mask.shape, 1.0 / outcomes.m))
+    refit = max(2 * BATCH, n // 5)
+    explorer, _ = serve(
+        recipe, train, Epsilon(0.1), price=fair_price(outcomes), refit=refit, rng=rng
+    )
+    greedy = explorer.log()
+    tables = {
+        "full": train,
+        "full, n / m prompts": train.take(np.arange(max(n // outcomes.m, 2))),
+        "one answer, uniform": uniform,
+        "one answer, greedy 0.9": greedy,
+        "the same, resampled by 1 / p": resampled(greedy, rng),
+    }
+    found = {
+        kind: (score(fit(recipe, table, seed), held, name), int(table.seen.sum()))
+        for kind, table in tables.items()
+    }
+    for power, kind in ((0.0, "1"), (0.5, "1 / sqrt(p)"), (1.0, "1 / p")):
+        figure = score(fit_weighted(greedy, power), held, name)
+        found[f"greedy log, rows weigh {kind}"] = (figure, n)
+    return found
 
 
 def stream_ways(
     name: str, outcomes: Outcomes, recipe: Recipe, requests: int, seeds: int, tick: Tick
 ) -> list[Served]:
     """Serve a stream in several ways; utility is quality - price * cost."""
-    price = fair_price(outcomes)
-    ways: dict[str, Exploration] = {
-        "greedy 0.97": Epsilon(0.03),
-        "greedy 0.9": Epsilon(0.1),
-        "committee of 5": Thompson(members=5, rate=0.02),
-    }
-    earned: dict[str, list[Float]] = {}
-    figures: dict[str, list[tuple[float, float]]] = {}
+    runs = []
     for seed in range(seeds):
-        rng = np.random.default_rng([seed, 1])
-        stream = outcomes.take(rng.permutation(outcomes.n)[:requests])
-        utility = stream.quality - price * stream.cost
-        at = np.arange(stream.n)
-        choices = {
-            "always the best single, by hindsight": np.full(
-                stream.n, int(utility.mean(axis=0).argmax())
-            ),
-            "full feedback on all before": _told_all(recipe, stream, price, rng),
-        }
+        runs.append(stream_once(name, outcomes, recipe, requests, seed))
         tick(f"{name}: stream")
-        for way, explore in ways.items():
-            _, choices[way] = serve(recipe, stream, explore, price=price, refit=REFIT, rng=rng)
-            tick(f"{name}: stream, {way}")
-        for way, choice in choices.items():
-            earned.setdefault(way, []).append(utility[at, choice])
-            figures.setdefault(way, []).append(
-                (float(stream.quality[at, choice].mean()), float(stream.cost[at, choice].mean()))
-            )
-    base = [values.mean() for values in earned["always the best single, by hindsight"]]
+    base = np.array([run[HINDSIGHT][0].mean() for run in runs])
     rows = []
-    for way, values in earned.items():
-        mean = [v.mean() for v in values]
-        quality, cost = np.mean(figures[way], axis=0)
+    for way in runs[0]:
+        mean = np.array([run[way][0].mean() for run in runs])
+        late = np.array([run[way][0][requests // 2 :].mean() for run in runs])
         rows.append(
             Served(
                 table=name,
                 way=way,
                 requests=requests,
                 utility=spread(mean),
-                gain=spread(np.array(mean) - np.array(base)),
-                last_half=spread([v[len(v) // 2 :].mean() for v in values]),
-                quality=float(quality),
-                cost=float(cost),
+                gain=spread(mean - base),
+                last_half=spread(late),
+                quality=float(np.mean([run[way][1] for run in runs])),
+                cost=float(np.mean([run[way][2] for run in runs])),
             )
         )
     return rows
+
+
+def stream_once(
+    name: str, outcomes: Outcomes, recipe: Recipe, requests: int, seed: int
+) -> dict[str, tuple[Float, float, float]]:
+    """Utility (n,) of one stream, its mean quality and cost, by way of serving."""
+    price = fair_price(outcomes)
+    rng = np.random.default_rng([seed, 1])
+    stream = outcomes.take(rng.permutation(outcomes.n)[:requests])
+    utility = stream.quality - price * stream.cost
+    best = int(utility.mean(axis=0).argmax())
+    choices = {
+        HINDSIGHT: np.full(stream.n, best),
+        "all answers told": _told_all(recipe, stream, price, rng),
+    }
+    for way, explore in WAYS.items():
+        _, choices[way] = serve(recipe, stream, explore, price=price, refit=REFIT, rng=rng)
+    at = np.arange(stream.n)
+    return {
+        way: (
+            utility[at, choice],
+            float(stream.quality[at, choice].mean()),
+            float(stream.cost[at, choice].mean()),
+        )
+        for way, choice in choices.items()
+    }
 
 
 def _told_all(recipe: Recipe, stream: Outcomes, price: float, rng: Generator) -> Int:

@@ -117,7 +117,7 @@ def buy(
         offer = outcomes.take(order[HELD[name] :][:offered])
         total.append(float(offer.cost.sum()))
         for label, strategy in strategies.items():
-            found, count = _spend(name, offer, held, recipe, strategy, seed)
+            found, count = spend_on(name, offer, held, recipe, strategy, seed)
             scores.setdefault(label, []).append(found)
             labels.setdefault(label, []).append(count)
             tick(f"{name}: {label}")
@@ -156,7 +156,7 @@ def buy(
     return rows
 
 
-def _spend(
+def spend_on(
     name: str, offer: Outcomes, held: Outcomes, recipe: Recipe, strategy: Strategy, seed: int
 ) -> tuple[list[float], list[int]]:
     """Score and labels after each spend."""

@@ -75,36 +75,58 @@ def tell(
     knobs = offpolicy.spread_prices(quality, cost, 12)
     greedy = 0.2 / outcomes.m + 0.8 * policies["router"]
     loggers = {"uniform": np.full(greedy.shape, 1.0 / outcomes.m), "greedy 0.8": greedy}
+    truth = {p: (dense * world.quality).sum(axis=1).mean() for p, dense in policies.items()}
+    paid = {p: (dense * world.cost).sum(axis=1).mean() for p, dense in policies.items()}
+    area = _true_area(quality, cost, world, knobs)
     rows = []
     for logger, chance in loggers.items():
         for n in sizes:
             found: dict[tuple[str, str], list[Value]] = {}
             areas: dict[str, list[float]] = {}
-            for _ in range(logs):
-                at = rng.integers(world.n, size=n)
-                table = _drawn(world.take(at), chance[at], rng)
-                log = Log.of(table)
-                predicted = crossfit(recipe, table, folds=3, rng=rng)
-                judges: dict[str, Judge] = {
-                    "IPS": offpolicy.ips,
-                    "SNIPS": offpolicy.snips,
-                    "DR": partial(offpolicy.dr, predicted=predicted),
-                    f"DR, clip {CLIP:g}": partial(offpolicy.dr, predicted=predicted, clip=CLIP),
-                }
-                for estimator, judge in judges.items():
-                    for policy, dense in policies.items():
-                        found.setdefault((policy, estimator), []).append(judge(log, dense[at]))
-                    line = offpolicy.curve(log, quality[at], cost[at], judge=judge, at=knobs)
-                    areas.setdefault(estimator, []).append(_area(line.frontier(), world))
+            for number in range(logs):
+                source = np.random.default_rng([number, n, 5])
+                for estimator, values, line in judged(
+                    recipe, world, chance, n, (quality, cost), policies, knobs, source
+                ):
+                    for policy, value in values.items():
+                        found.setdefault((policy, estimator), []).append(value)
+                    areas.setdefault(estimator, []).append(line)
                 tick(f"{name}: logs of {n:,} rows, {logger}")
-            truth = {p: (dense * world.quality).sum(axis=1).mean() for p, dense in policies.items()}
-            paid = {p: (dense * world.cost).sum(axis=1).mean() for p, dense in policies.items()}
             rows += [
                 _told(name, logger, n, policy, estimator, values, truth[policy], paid[policy])
                 for (policy, estimator), values in found.items()
             ]
-            rows += _areas(name, logger, n, areas, _true_area(quality, cost, world, knobs))
+            rows += _areas(name, logger, n, areas, area)
     return rows
+
+
+def judged(
+    recipe: Recipe,
+    world: Outcomes,
+    chance: Float,
+    n: int,
+    decides: tuple[Float, Float],
+    policies: dict[str, Float],
+    knobs: Float,
+    rng: Generator,
+) -> list[tuple[str, dict[str, Value], float]]:
+    """By estimator, what one log of n rows tells of each policy and of the whole curve's AIQ."""
+    at = rng.integers(world.n, size=n)
+    table = _drawn(world.take(at), chance[at], rng)
+    log = Log.of(table)
+    predicted = crossfit(recipe, table, folds=3, rng=rng)
+    judges: dict[str, Judge] = {
+        "IPS": offpolicy.ips,
+        "SNIPS": offpolicy.snips,
+        "DR": partial(offpolicy.dr, predicted=predicted),
+        f"DR, clip {CLIP:g}": partial(offpolicy.dr, predicted=predicted, clip=CLIP),
+    }
+    found = []
+    for estimator, judge in judges.items():
+        values = {policy: judge(log, dense[at]) for policy, dense in policies.items()}
+        line = offpolicy.curve(log, decides[0][at], decides[1][at], judge=judge, at=knobs)
+        found.append((estimator, values, _area(line.frontier(), world)))
+    return found
 
 
 def _drawn(world: Outcomes, chance: Float, rng: Generator) -> Outcomes:

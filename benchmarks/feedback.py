@@ -163,7 +163,7 @@ def bandit(
         sizes = tuple(n for n in SIZES[name] if n <= room)
         taught += teach(name, outcomes, recipe, sizes[:2] if quick else sizes, seeds, tick)
         requests = 1500 if quick else min(STREAM[name], outcomes.n)
-        served += stream_ways(name, outcomes, recipe, requests, max(seeds // 2, 1), tick)
+        served += stream_ways(name, outcomes, recipe, requests, seeds, tick)
         told += tell(name, outcomes, recipe, (1000,) if quick else (1000, 3000), logs, tick)
     return taught, served, told
 
@@ -176,7 +176,7 @@ def steps(options: argparse.Namespace) -> int:
             sizes = SIZES[name][:2] if options.quick else SIZES[name]
             seeds, logs = repetitions(options)
             drawn = 2 * logs * (1 if options.quick else 2)
-            total += 1 + seeds * len(sizes) + 4 * max(seeds // 2, 1) + drawn
+            total += 1 + seeds * len(sizes) + seeds + drawn
         if options.part != "bandit":
             total += 1 + len(STRATEGIES) * (options.seeds or (2 if options.quick else 10))
     return total
