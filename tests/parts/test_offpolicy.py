@@ -19,6 +19,7 @@ from turnout.parts.offpolicy import (
     curve,
     dr,
     ips,
+    path_area,
     snips,
     spread_prices,
 )
@@ -291,6 +292,32 @@ def test_a_cost_estimated_below_zero_counts_as_zero() -> None:
     )
     assert min(value.cost.value for value in found.values) < 0
     assert found.frontier().cost.min() == 0.0
+
+
+def test_path_area_by_hand() -> None:
+    """Points (1, 0.2), (2, 0.6) over costs 0 to 4: 0.2 for 1, 0.4 for 1, 0.6 for 2."""
+    cost, quality = np.array([1.0, 2.0]), np.array([0.2, 0.6])
+    area = path_area(cost, quality, np.array(0.0), np.array(4.0))
+    assert area == pytest.approx((0.2 + 0.4 + 1.2) / 4)
+    both = path_area(np.stack([cost, cost]), np.stack([quality, quality]), np.zeros(2), np.ones(2))
+    # a range that ends before the last point takes back what lies beyond
+    assert both == pytest.approx(np.full(2, 0.2 + 0.4 - 0.6))
+    assert path_area(cost, quality, np.array(1.0), np.array(1.0)) == pytest.approx(0.2)
+
+
+def test_the_area_of_a_curve_is_that_of_its_points() -> None:
+    """And with exact predictions that of the true path, which its hull is never below."""
+    log, truth, cost, guess = drawn(200, np.random.default_rng(3))
+    found = curve(log, guess, cost, judge=partial(dr, predicted=(truth, cost)))
+    rows = np.arange(200)
+    choices = [prices.choose(guess, cost, price) for price in found.price]
+    x = np.array([cost[rows, choice].mean() for choice in choices])
+    y = np.array([truth[rows, choice].mean() for choice in choices])
+    whole = (float(x[0]), float(x[-1]))
+    assert found.area(whole) == pytest.approx(np.trapezoid(y, x) / (x[-1] - x[0]))
+    assert found.area(whole) <= found.frontier().aiq(whole) + 1e-12
+    with pytest.raises(InputError, match="cost_range"):
+        found.area((2.0, 1.0))
 
 
 def test_spread_prices_spread_the_cost() -> None:

@@ -6,9 +6,11 @@ what probability that was made. Its rows are turned into the table of
 estimates of what that policy earns and spends. The predictions within are those of the length of
 the prompt, out of fold, for every method alike: no method is judged by its own word.
 
-What differs from a full table: figures are estimates, with wider intervals; curves are drawn at
-`POINTS` prices and not at every one, because a hull picks the lucky among many noisy points; there
-is no oracle and no group mean; cascades and routers without figures are passed over.
+What differs from a full table: figures are estimates, with wider intervals. AIQ is the area under
+the estimated path at `POINTS` prices (`turnout.parts.offpolicy.path_area`) and not under its hull,
+which would pick the lucky among noisy points; it is a little lower than the AIQ of the same router
+on a full table. Best quality is that at price 0. Cost to match and the plotted curve are still read
+off the hull, and flatter. There is no oracle and no group mean, and no decision is timed.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ from turnout.core._check import Float
 from turnout.parts import prices
 from turnout.parts.crossfit import crossfit
 from turnout.parts.logged import Log
-from turnout.parts.offpolicy import credit, dr, spread_prices
+from turnout.parts.offpolicy import credit, dr, path_area, spread_prices
 
 __all__ = ["POINTS", "evaluate_log", "is_log"]
 
@@ -122,8 +124,8 @@ def evaluate_log(
         (_row("random_mixture", landmark=True), single([cheapest, best])),
         (_point("cheapest", cheapest, best, single_quality, single_cost), None),
         (_point("best_single", best, best, single_quality, single_cost), None),
-        (_row("zero_router", landmark=True), single(list(range(outcomes.m)))),
-        (_row("prompt_length", landmark=True), _routed(length, truth, cheapest, best)),
+        (_row("zero_router", landmark=True), single(_hull(single_cost, single_quality))),
+        (_row("prompt_length", landmark=True), _routed(length, truth, best)),
         (_row("group_mean", landmark=True, quality=math.nan, cost=math.nan), None),
         (_row("oracle", landmark=True, quality=math.nan, cost=math.nan), None),
     ]
@@ -138,25 +140,21 @@ def evaluate_log(
             skipped.append((name, str(error)))
             continue
         ece = measures.ece(np.clip(guess[0], 0.0, 1.0), outcomes.quality)
-        made.append((_row(name, landmark=False, ece=ece), _routed(guess, truth, cheapest, best)))
+        made.append((_row(name, landmark=False, ece=ece), _routed(guess, truth, best)))
         freest = np.eye(outcomes.m)[prices.choose(*guess, 0.0)]
         effective.append(dr(log, freest, length).effective)
     tick("intervals", units - 1, units)
-    sweeps = [found for _, found in made if found is not None]
-    samples = measures.resampled_aiq(
-        [(found.cost, found.quality) for found in sweeps],
-        truth[1],
-        resamples=resamples,
-        rng=np.random.default_rng([seed, 1]),
-    )
-    ends = (float(single_cost.min()), float(single_cost.max()))
-    rows, column = [], 0
+    weights = _bootstrap(outcomes.n, resamples, np.random.default_rng([seed, 1]))
+    singles = weights @ truth[1]
+    rows = []
     for row, found in made:
         if found is None:
             rows.append(row)
             continue
-        rows.append(_measured(row, found, samples[:, column], ends, float(single_quality[best])))
-        column += 1
+        samples = path_area(
+            weights @ found.cost, weights @ found.quality, singles.min(axis=1), singles.max(axis=1)
+        )
+        rows.append(_measured(row, found, samples, single_cost, float(single_quality[best])))
     tick("intervals", units, units)
     notes = ["a log of single choices: all figures are doubly robust estimates"]
     if effective:
@@ -174,6 +172,13 @@ def evaluate_log(
         skipped=tuple(skipped),
         notes=tuple(notes),
     )
+
+
+def _hull(cost: Float, quality: Float) -> list[int]:
+    """Columns of the destinations whose mixtures are best, by rising cost."""
+    kept = Frontier(cost, quality, np.arange(len(cost), dtype=np.float64)).hull().knob
+    assert kept is not None
+    return [int(j) for j in kept]
 
 
 def _row(
@@ -202,14 +207,11 @@ def _sweep(cost: Float, quality: Float, recovery: tuple[Float, Float] | None = N
     return _Sweep(frontier, cost, quality, recovery)
 
 
-def _routed(
-    guess: tuple[Float, Float], truth: tuple[Float, Float], cheapest: int, best: int
-) -> _Sweep:
-    """Estimated points of `argmax_j quality - price * cost`, and the cheapest destination's."""
+def _routed(guess: tuple[Float, Float], truth: tuple[Float, Float], best: int) -> _Sweep:
+    """Estimated points of `argmax_j quality - price * cost`, from the cheapest to the freest."""
     quality, cost = truth
     rows = np.arange(len(quality))
     choices = [prices.choose(*guess, float(price)) for price in spread_prices(*guess, POINTS)]
-    choices.append(np.full(len(quality), cheapest))
     recovery = None
     if quality.shape[1] == 2:
         weak, strong = 1 - best, best
@@ -222,20 +224,26 @@ def _routed(
     )
 
 
-def _measured(
-    row: Row, found: _Sweep, samples: Float, costs: tuple[float, float], target: float
-) -> Row:
-    """The row with every measure of its estimated frontier filled in."""
+def _bootstrap(n: int, resamples: int, rng: np.random.Generator) -> Float:
+    """Weights (resamples, n) of the rows in each sample, summing to one."""
+    counts = np.stack([np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(resamples)])
+    return np.asarray(counts / n)
+
+
+def _measured(row: Row, found: _Sweep, samples: Float, single_cost: Float, target: float) -> Row:
+    """The row with every measure of its estimated path filled in."""
     hull = found.frontier.hull()
     low, high = np.quantile(samples, [0.025, 0.975])
+    costs = (float(single_cost.min()), float(single_cost.max()))
+    cost, quality = found.cost.mean(axis=0), found.quality.mean(axis=0)
     two = found.recovery
     return Row(
         method=row.method,
         landmark=row.landmark,
-        quality=float(hull.quality[-1]),
-        cost=float(hull.cost[-1]),
+        quality=float(quality[-1]),
+        cost=float(max(cost[-1], 0.0)),
         frontier=found.frontier,
-        aiq=hull.aiq(costs),
+        aiq=float(path_area(cost, quality, np.array(costs[0]), np.array(costs[1]))),
         aiq_low=float(low),
         aiq_high=float(high),
         apgr=math.nan if two is None else measures.apgr(*two),

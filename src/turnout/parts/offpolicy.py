@@ -70,6 +70,7 @@ __all__ = [
     "curve",
     "dr",
     "ips",
+    "path_area",
     "snips",
     "spread_prices",
 ]
@@ -149,14 +150,25 @@ class Curve:
     def frontier(self) -> Frontier:
         """The estimated points (cost, quality); a cost estimated below zero counts as zero.
 
-        The hull of estimated points takes the lucky ones: AIQ and the like are read a little too
-        high, the more so the fewer the effective rows. Compare methods on one log only.
+        Its hull takes the lucky among noisy points: what is read off it (`Frontier.aiq`, cost to
+        match) is too good, the more so the fewer the effective rows. `area` is not.
         """
         return Frontier(
             np.array([max(value.cost.value, 0.0) for value in self.values]),
             np.array([value.quality.value for value in self.values]),
             np.array(self.price),
         )
+
+    def area(self, cost_range: tuple[float, float]) -> float:
+        """Mean quality over a range of costs along the path itself: `path_area` of the points.
+
+        To be compared with the same figure of others, and with no AIQ.
+        """
+        low = _check.number("cost_range[0]", cost_range[0], low=0.0)
+        high = _check.number("cost_range[1]", cost_range[1], low=low)
+        cost = np.array([value.cost.value for value in self.values])
+        quality = np.array([value.quality.value for value in self.values])
+        return float(path_area(cost, quality, np.array(low), np.array(high)))
 
 
 def ips(log: Log, policy: Policy, *, clip: float = math.inf) -> Value:
@@ -249,6 +261,31 @@ def credit(
         table[rows, log.chosen] += weight * (seen - table[rows, log.chosen])
         tables.append(table)
     return tables[0], tables[1]
+
+
+def path_area(cost: Float, quality: Float, low: Float, high: Float) -> Float:
+    """Mean quality over costs from low to high, along a path and without its hull.
+
+    `(sum_k (q_k + q_{k+1}) / 2 (c_{k+1} - c_k) + q_1 (c_1 - low) + q_p (high - c_p))
+    / (high - low)`: trapezoids, level at both ends. A sum of products of neighbours and no maximum,
+    so that noise in the points averages out where that of a hull adds up.
+
+    Parameters
+    ----------
+    cost, quality : array (..., p)
+        Points as the price falls.
+    low, high : array (...)
+        The range of costs; a range of no width gives the first quality.
+
+    Returns
+    -------
+    array (...)
+    """
+    inside = ((quality[..., 1:] + quality[..., :-1]) / 2.0 * np.diff(cost, axis=-1)).sum(axis=-1)
+    ends = quality[..., 0] * (cost[..., 0] - low) + quality[..., -1] * (high - cost[..., -1])
+    wide = high > low
+    width = np.where(wide, high - low, 1.0)
+    return np.asarray(np.where(wide, (inside + ends) / width, quality[..., 0]))
 
 
 def spread_prices(quality: Float, cost: Float, count: int = 24) -> Float:
