@@ -15,6 +15,7 @@ from turnout.core.errors import (
 )
 from turnout.core.frontier import Frontier
 from turnout.core.outcomes import Outcomes
+from turnout.core.play import Call, LimitReached, Play, Reply, Strategy
 from turnout.core.pool import Pool
 from turnout.core.protocols import Inputs, Online, Predictor, Recipe, Router, Sequential
 from turnout.core.trace import Trace
@@ -23,21 +24,26 @@ __all__ = [
     "Assignment",
     "Budget",
     "BudgetExceededError",
+    "Call",
     "Card",
     "ConfigError",
     "DataError",
     "Frontier",
     "InputError",
     "Inputs",
+    "LimitReached",
     "MissingExtraError",
     "Online",
     "Outcomes",
+    "Play",
     "Pool",
     "Predictor",
     "Recipe",
+    "Reply",
     "Router",
     "RouterFileError",
     "Sequential",
+    "Strategy",
     "Trace",
     "TurnoutError",
     "UpstreamError",
