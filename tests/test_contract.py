@@ -2,7 +2,7 @@
 
 A method is found by its card; its case by the file `tests/methods/<level>/test_<method>.py`. A
 method without a case or a citation fails, and so does an exemption whose check passes. Gates
-(`experts`) have a contract of their own, which needs torch.
+(`experts`) and strategies ("multi_step") have contracts of their own; that of gates needs torch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import pytest
 from turnout import catalog
 from turnout.catalog import Entry
 from turnout.core import MissingExtraError
-from turnout.testing import Case, Check, Result, Subject, checks_for, run_check
+from turnout.testing import Case, Check, Result, Subject, checks_for, run_check, strategies
 from turnout.testing.contract import known
 
 HERE = Path(__file__).parent
@@ -40,17 +40,28 @@ GATES = {"experts"}
 #: The contract of gates, where torch is there.
 TORCH = importlib.util.find_spec("torch") is not None
 
+
+def lacking(entry: Entry) -> bool:
+    """Whether a method cannot be made here for want of torch."""
+    return not TORCH and (entry.level in GATES or "torch" in entry.card.needs)
+
+
+def multi_step(entry: Entry) -> bool:
+    """Whether a method is a strategy, with the contract of strategies."""
+    return "multi_step" in entry.card.properties
+
+
 ENTRIES = catalog.methods()
 #: A method without its test file fails once, in `test_a_method_has_tests_of_its_own`.
 FITTED = [
-    entry
-    for entry in ENTRIES
-    if entry.recipe and case_file(entry).is_file() and (TORCH or entry.level not in GATES)
+    entry for entry in ENTRIES if entry.recipe and case_file(entry).is_file() and not lacking(entry)
 ]
 
 
 def implied(entry: Entry) -> list[Check]:
     """The checks a method's card implies."""
+    if multi_step(entry):
+        return strategies.checks_for(entry.card)
     if entry.level not in GATES:
         return checks_for(entry.card)
     from turnout.testing import gates
@@ -86,6 +97,11 @@ def subject_of(entry: Entry) -> Any:
             pytest.fail(f"{path.relative_to(HERE.parent)} must declare CASE = GateCase(recipe)")
         gates.known(case)
         return gates.GateSubject(case, entry.card)
+    if multi_step(entry):
+        if not isinstance(case, strategies.StrategyCase):
+            pytest.fail(f"{path.relative_to(HERE.parent)} must declare CASE = StrategyCase(...)")
+        strategies.known(case)
+        return strategies.StrategySubject(case, entry.card)
     if not isinstance(case, Case):
         pytest.fail(f"{path.relative_to(HERE.parent)} must declare CASE = Case(recipe)")
     known(case)
@@ -94,6 +110,8 @@ def subject_of(entry: Entry) -> Any:
 
 def outcome(entry: Entry, check: Check) -> Result:
     """What one check finds about one method."""
+    if multi_step(entry):
+        return strategies.run_check(subject_of(entry), check)
     if entry.level not in GATES:
         return run_check(subject_of(entry), check)
     from turnout.testing import gates
@@ -136,7 +154,11 @@ def test_a_method_has_tests_of_its_own(entry: Entry) -> None:
         usable(entry)
         case = subject_of(entry).case
         kind = catalog.recipe(entry.name)
-        assert isinstance(case.recipe, kind), f"CASE must hold a {kind.__name__}"
+        if multi_step(entry):
+            made = type(subject_of(entry).strategy)
+            assert made.__module__ == kind.__module__, f"CASE must make what {entry.name} fits"
+        else:
+            assert isinstance(case.recipe, kind), f"CASE must hold a {kind.__name__}"
 
 
 @pytest.mark.parametrize("entry", FITTED, ids=lambda entry: entry.name)

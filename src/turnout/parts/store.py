@@ -1,4 +1,4 @@
-"""Save any fitted router as a manifest plus arrays, and load it in another process. No pickle.
+"""Save a fitted router or strategy as a manifest plus arrays; load it elsewhere. No pickle.
 
 A router file is one safetensors file: the arrays by dotted path, and the manifest (JSON) in the
 file's metadata, so any safetensors reader can look inside. Whatever is a frozen dataclass of
@@ -21,11 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from turnout._version import __version__
-from turnout.core import Pool, Predictor, Router, RouterFileError
+from turnout.core import Pool, Predictor, Router, RouterFileError, Strategy
 from turnout.parts.files import replace_file
+from turnout.parts.playing import as_strategy
 from turnout.parts.priced import as_router
 
-__all__ = ["FORMAT", "SavedRouter", "load", "save"]
+__all__ = ["FORMAT", "SavedRouter", "SavedStrategy", "load", "load_strategy", "save"]
 
 #: Version of the file format. A file with a higher number is refused.
 FORMAT = 1
@@ -58,9 +59,20 @@ class SavedRouter:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SavedStrategy:
+    """A strategy with what is needed to use it elsewhere; fields as in `SavedRouter`."""
+
+    strategy: Strategy
+    pool: Pool
+    fingerprint: str = ""
+    method: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
 def save(
     path: str | Path,
-    router: Predictor | Router,
+    router: Predictor | Router | Strategy,
     pool: Pool,
     *,
     fingerprint: str = "",
@@ -108,8 +120,33 @@ def load(path: str | Path, *, trust: tuple[str, ...] = ()) -> SavedRouter:
     Raises
     ------
     RouterFileError
-        The file is missing, damaged, newer than this version, or names an untrusted class.
+        The file is missing, damaged, newer than this version, names an untrusted class, or holds
+        a strategy.
     """
+    thing, pool, notes = _read(path, trust)
+    if not isinstance(thing, Predictor | Router):
+        hint = "It asks in several steps: name it in a gateway's [[strategies]], or load_strategy."
+        raise RouterFileError("router file", "hold a router", str(path), hint)
+    return SavedRouter(router=as_router(thing), pool=pool, **notes)
+
+
+def load_strategy(path: str | Path, *, trust: tuple[str, ...] = ()) -> SavedStrategy:
+    """Read a file that holds a strategy, or a router, which then asks whom it chooses.
+
+    Raises
+    ------
+    RouterFileError
+        As for `load`, strategies excepted.
+    """
+    thing, pool, notes = _read(path, trust)
+    strategy = thing if isinstance(thing, Strategy) else as_strategy(as_router(thing))
+    return SavedStrategy(strategy=strategy, pool=pool, **notes)
+
+
+def _read(
+    path: str | Path, trust: tuple[str, ...]
+) -> tuple[Predictor | Router | Strategy, Pool, dict[str, Any]]:
+    """What a file holds, its pool, and the notes beside them."""
     from safetensors import SafetensorError, safe_open
 
     source = Path(path)
@@ -137,16 +174,15 @@ def load(path: str | Path, *, trust: tuple[str, ...] = ()) -> SavedRouter:
             raise
         hint = f"{type(error).__name__}: {error}. Fit and save it again."
         raise RouterFileError("router file", "be whole", str(source), hint) from error
-    if not isinstance(pool, Pool) or not isinstance(router, Predictor | Router):
+    if not isinstance(pool, Pool) or not isinstance(router, Predictor | Router | Strategy):
         hint = "Fit and save it again."
         raise RouterFileError("router file", "hold a router and its pool", str(source), hint)
-    return SavedRouter(
-        router=as_router(router),
-        pool=pool,
-        fingerprint=str(manifest.get("fingerprint", "")),
-        method=str(manifest.get("method", "")),
-        extra=manifest.get("extra", {}),
-    )
+    notes = {
+        "fingerprint": str(manifest.get("fingerprint", "")),
+        "method": str(manifest.get("method", "")),
+        "extra": manifest.get("extra", {}),
+    }
+    return router, pool, notes
 
 
 def _pack(value: Any, path: str, arrays: dict[str, NDArray[Any]]) -> Any:
