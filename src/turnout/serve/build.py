@@ -28,6 +28,7 @@ from turnout.serve.prompts import file as promptfile
 from turnout.serve.prompts.keeper import Prompts
 from turnout.serve.prompts.reading import inspect as inspect_prompts
 from turnout.serve.routers import make_policy
+from turnout.serve.stage import Stage, make_stages
 from turnout.serve.tables import PoolEntry
 from turnout.serve.upstream import Upstream
 from turnout.serve.wire.client import Origin, Times
@@ -65,11 +66,14 @@ class Parts:
     charges : mapping of str to callable
         For destinations that do not cost what their tokens do: pico-dollars of so many read and
         written.
+    stages : mapping of str to Stage
+        Strategies by name.
     """
 
     policy: Policy
     upstreams: Mapping[str, Upstream]
     charges: Mapping[str, Charge] = field(default_factory=dict)
+    stages: Mapping[str, Stage] = field(default_factory=dict)
 
 
 #: Makes the parts of one worker.
@@ -89,7 +93,8 @@ def build(config: Config, clock: Clock, environ: Mapping[str, str] | None = None
     """
     asked = upstreams(config, clock, os.environ if environ is None else environ)
     charges = {entry.name: _lab_charge(entry) for entry in config.pool if entry.kind == "lab"}
-    return Parts(policy=make_policy(config), upstreams=asked, charges=charges)
+    stages = make_stages(config.strategies, config.names)
+    return Parts(policy=make_policy(config), upstreams=asked, charges=charges, stages=stages)
 
 
 def check(config: Config, environ: Mapping[str, str] | None = None) -> None:
@@ -179,7 +184,7 @@ def keeper(config: Config) -> Prompts | None:
 
 
 def tariffs(config: Config) -> dict[str, Tariff]:
-    """The prices of each destination.
+    """The prices of each destination, and of each strategy.
 
     Raises
     ------
@@ -199,6 +204,11 @@ def tariffs(config: Config) -> dict[str, Tariff]:
             free=entry.free,
         )
         for entry in config.pool
+    }
+    # what a strategy calls is charged, and nothing beyond it
+    found |= {
+        entry.name: prices.choose(f"strategies.{entry.name}", model=entry.name, free=True)
+        for entry in config.strategies
     }
     if config.budget.mean_cost_usd is not None and all(t.at(0).free for t in found.values()):
         rule, hint = "come with a pool that costs something", "Set prices, or drop it."

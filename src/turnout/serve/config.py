@@ -17,6 +17,7 @@ from turnout.serve._toml import section, table, unknown
 from turnout.serve.guard.breaker import BreakerRules
 from turnout.serve.guard.retry import RetryRules
 from turnout.serve.money.budgets import BudgetRule
+from turnout.serve.stage import StrategyEntry
 from turnout.serve.tables import (
     BudgetConfig,
     KeysConfig,
@@ -58,6 +59,8 @@ class Config:
         At least one destination.
     budgets : tuple of BudgetRule
         Hard limits.
+    strategies : tuple of StrategyEntry
+        What answers in several calls to the pool.
     server, keys, router, budget, prices, ledger, load, retry, breaker, limits
         One object a table of the file; each table may be left out.
     prompts : PromptsConfig, optional
@@ -66,6 +69,7 @@ class Config:
 
     pool: tuple[PoolEntry, ...]
     budgets: tuple[BudgetRule, ...] = ()
+    strategies: tuple[StrategyEntry, ...] = ()
     server: ServerConfig = field(default_factory=ServerConfig)
     keys: KeysConfig = field(default_factory=KeysConfig)
     router: RouterConfig = field(default_factory=RouterConfig)
@@ -81,8 +85,14 @@ class Config:
     def __post_init__(self) -> None:
         names = _check.names("pool", self.names)
         router = self.router
-        if router.model is not None and router.model not in names:
-            hint = f"Choose one of: {', '.join(names)}."
+        for entry in self.strategies:
+            if entry.name in names:
+                hint = "Clients ask for both by name. Rename one of the two."
+                raise ConfigError(
+                    f"strategies.{entry.name}", "not be in the pool", entry.name, hint
+                )
+        if router.model is not None and router.model not in self.served:
+            hint = f"Choose one of: {', '.join(self.served)}."
             raise ConfigError("router.model", "name a pool entry", router.model, hint)
         if router.file is None and router.model is None and len(names) > 1:
             hint = "Set router.file to a file made by `turnout fit`, or router.model to one entry."
@@ -117,6 +127,11 @@ class Config:
     def names(self) -> tuple[str, ...]:
         """The destinations, in the order of the file."""
         return tuple(entry.name for entry in self.pool)
+
+    @property
+    def served(self) -> tuple[str, ...]:
+        """The destinations, and the strategies after them."""
+        return (*self.names, *(entry.name for entry in self.strategies))
 
 
 def load(path: str | Path) -> Config:
@@ -153,7 +168,7 @@ def parse(text: str, source: Path) -> Config:
         # tomllib never quotes the line, so a key in the file cannot leak here
         raise ConfigError(str(source), "be TOML", str(error), "Correct that line.") from None
     folder = source.absolute().parent
-    known = (*_SECTIONS, *_SWITCHES, "pool", "budgets")
+    known = (*_SECTIONS, *_SWITCHES, "pool", "budgets", "strategies")
     for key in data:
         if key not in known:
             raise unknown(source, key, known)
@@ -174,6 +189,11 @@ def parse(text: str, source: Path) -> Config:
         if name in _SECTIONS or name in data
     }
     try:
-        return Config(pool=named("pool", PoolEntry), budgets=named("budgets", BudgetRule), **given)
+        return Config(
+            pool=named("pool", PoolEntry),
+            budgets=named("budgets", BudgetRule),
+            strategies=named("strategies", StrategyEntry),
+            **given,
+        )
     except InputError as error:
         raise ConfigError(f"{source}: {error.field}", error.rule, error.value, error.hint) from None

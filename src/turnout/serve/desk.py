@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import final
+from dataclasses import dataclass, field
+from typing import Protocol, final
 
 from turnout.serve.errors import JSON_LINE, AnswerError, body, headers_of, status_of
 from turnout.serve.guard.breaker import OPEN, Breaker
@@ -21,17 +21,49 @@ from turnout.serve.money.rates import RateExceededError
 from turnout.serve.money.units import Pico, to_usd
 from turnout.serve.policy import Policy
 from turnout.serve.prompts.keeper import Keep
+from turnout.serve.stage import Stage
 from turnout.serve.upstream import Upstream
 from turnout.serve.wire.clock import Clock
-from turnout.serve.wire.server import Request
 
-__all__ = ["Desk", "Lane", "Meters", "no_room"]
+__all__ = ["Client", "Desk", "Lane", "Meters", "no_room"]
 
 #: Cost of so many input and output tokens, where a destination computes it itself.
 Charge = Callable[[int, int], Pico]
 
 #: Why a request was refused before it was whole, by the status of the answer; else `malformed`.
 _REASONS = {408: "slow", 413: "too_large", 431: "too_large", 503: "full"}
+
+
+class Client(Protocol):
+    """Whom a request is answered: see `turnout.serve.wire.request.Request`."""
+
+    on_doubt: Callable[[], object] | None
+    on_flow: Callable[[bool], None] | None
+
+    @property
+    def started(self) -> bool:
+        """Whether some of an answer has been sent, or none can be sent any more."""
+        ...
+
+    def reply(self, status: int, headers: bytes, body: bytes) -> None:
+        """Send a whole answer."""
+        ...
+
+    def start(self, status: int, headers: bytes) -> None:
+        """Send the head of an answer that comes in pieces."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Send a piece."""
+        ...
+
+    def end(self) -> None:
+        """The answer is whole."""
+        ...
+
+    def abort(self) -> None:
+        """Break off, so that nobody takes the answer for whole."""
+        ...
 
 
 @final
@@ -170,6 +202,8 @@ class Desk:
         Further destinations that may be tried while nothing has been sent.
     keep : callable, optional
         Takes the prompts of requests that have ended; None where none is kept.
+    stages : mapping of str to Stage
+        Strategies by the name that asks for them; `auto` may be one.
     down : frozenset of str
         Destinations that are left alone because they fail, as of the last tick.
     """
@@ -182,6 +216,7 @@ class Desk:
     clock: Clock
     fallbacks: int
     keep: Keep | None = None
+    stages: Mapping[str, Stage] = field(default_factory=dict)
     down: frozenset[str] = frozenset()
 
     def open_to(self, models: frozenset[str] | None) -> frozenset[str] | None:
@@ -213,11 +248,22 @@ class Desk:
         except (BoardFullError, JournalFullError) as error:
             raise no_room() from error
 
-    def reopen(self, hold: Hold, name: str) -> Hold:
-        """Set money aside for one more try of a request that stays open as it is.
+    def reopen(
+        self, hold: Hold, name: str, *, chars: int | None = None, cap: int | None = None
+    ) -> Hold:
+        """Set money aside for one more try, or one more call, of a request that stays open.
 
         The client has asked once: no further request is taken of its rate limits. The tokens that
         the try may use are, but it is not refused for them.
+
+        Parameters
+        ----------
+        hold : Hold
+            Of the request.
+        name : str
+            Whom to ask.
+        chars, cap : int, optional
+            Of a call with a prompt of its own: its length, and most tokens to write.
 
         Raises
         ------
@@ -230,10 +276,10 @@ class Desk:
                 key=hold.key,
                 destination=name,
                 model=hold.model,
-                chars=hold.chars,
-                cap=hold.cap,
+                chars=hold.chars if chars is None else chars,
+                cap=hold.cap if chars is None else cap,
                 choices=hold.choices,
-                stream=hold.stream,
+                stream=hold.stream and chars is None,
             )
         except (BoardFullError, JournalFullError) as error:
             raise no_room() from error
@@ -246,7 +292,7 @@ class Desk:
                 books.rates.give(rate, tokens)
         return new
 
-    def refuse(self, http: Request, error: BaseException, headers: bytes = b"") -> None:
+    def refuse(self, http: Client, error: BaseException, headers: bytes = b"") -> None:
         """Answer with an error in OpenAI's shape."""
         if not http.started:
             told = JSON_LINE + headers + headers_of(error)

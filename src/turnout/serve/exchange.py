@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from turnout.core import BudgetExceededError
 from turnout.serve import sse
-from turnout.serve.desk import Desk, Lane
+from turnout.serve.desk import Client, Desk, Lane
 from turnout.serve.errors import JSON_LINE, AnswerError, body, code_of, status_of, where
 from turnout.serve.guard.breaker import REFUSED
 from turnout.serve.guard.refusal import RefusedError
@@ -23,7 +23,6 @@ from turnout.serve.money.usage import read_usage
 from turnout.serve.policy import Decision
 from turnout.serve.request import ChatRequest
 from turnout.serve.upstream import EVENT_STREAM, Reply
-from turnout.serve.wire.server import Request
 
 __all__ = ["CLIENT_GONE", "Exchange"]
 
@@ -46,7 +45,7 @@ class Exchange:
     ----------
     desk : Desk
         What the requests of a worker share.
-    http : Request
+    http : Client
         Whom to answer.
     chat : ChatRequest
     decision : Decision
@@ -69,7 +68,7 @@ class Exchange:
     def __init__(
         self,
         desk: Desk,
-        http: Request,
+        http: Client,
         chat: ChatRequest,
         decision: Decision,
         *,
@@ -99,6 +98,11 @@ class Exchange:
         self._spent: Pico = 0  # on tries that have rows of their own
         self._status = 200
         self._error: str | None = None
+
+    @property
+    def spent(self) -> Pico:
+        """What all tries have cost, pico-dollars; once the request has ended."""
+        return self._spent + (self._hold.cost or 0)
 
     async def run(self) -> None:
         """Answer the client; whatever happens, the books are closed exactly once."""

@@ -23,6 +23,7 @@ from turnout.serve.money.rates import Rate
 from turnout.serve.money.usage import output_cap
 from turnout.serve.policy import Decision
 from turnout.serve.request import ChatRequest, parse
+from turnout.serve.staged.exchange import Staged, refuse_unplayable
 from turnout.serve.wire.server import Request
 
 __all__ = ["CHAT", "Doorman", "Front"]
@@ -130,15 +131,33 @@ class Front:
         header = http.header
         key = self._doorman.check(header(b"authorization"), header(b"origin"), header(b"host"))
         chat = parse(http.body, max_prompt_chars=self._longest)
+        stage = desk.stages.get(chat.model)
+        if stage is not None:
+            key.allow(stage.name)
+            refuse_unplayable(chat)
         desk.gate.admit(key.id, key.limits.parallel)
+        exchange: Exchange | Staged
         try:
-            decision, names, hold = self._decide(chat, key)
+            if stage is None:
+                decision, names, hold = self._decide(chat, key)
+                exchange = Exchange(
+                    desk, http, chat, decision, names=names, hold=hold, key=key.id, arrived=arrived
+                )
+            else:
+                hold = self._open(stage.name, chat, key)
+                exchange = Staged(
+                    desk,
+                    stage,
+                    http,
+                    chat,
+                    hold=hold,
+                    key=key.id,
+                    arrived=arrived,
+                    max_prompt_chars=self._longest,
+                )
         except BaseException:
             desk.gate.release(key.id)
             raise
-        exchange = Exchange(
-            desk, http, chat, decision, names=names, hold=hold, key=key.id, arrived=arrived
-        )
         task = asyncio.get_running_loop().create_task(exchange.run())
         http.on_gone = task.cancel
         self._tasks.add(task)
@@ -160,22 +179,11 @@ class Front:
         desk.meters.decided(time.perf_counter() - began)
         names = [decision.destination, *decision.order]
         try:
-            _, rates, token_rates = self._rates_of(key)
             key.allow(decision.destination)
             short: BudgetExceededError | None = None
             for place, name in enumerate(names):
                 try:
-                    hold = desk.books.open(
-                        key=key.name,
-                        destination=name,
-                        model=chat.model,
-                        chars=chat.chars,
-                        cap=output_cap(chat.fields),
-                        choices=chat.choices,
-                        stream=chat.stream,
-                        rates=rates,
-                        token_rates=token_rates,
-                    )
+                    hold = self._open(name, chat, key)
                 except BudgetExceededError as error:
                     # another destination may be cheaper, or have a budget of its own
                     short = short or error
@@ -186,6 +194,21 @@ class Front:
         except BaseException:
             desk.policy.settle(decision, 0.0)
             raise
+
+    def _open(self, name: str, chat: ChatRequest, key: Key) -> Hold:
+        """The place in the books of a request to a destination or a strategy."""
+        _, rates, token_rates = self._rates_of(key)
+        return self.desk.books.open(
+            key=key.name,
+            destination=name,
+            model=chat.model,
+            chars=chat.chars,
+            cap=output_cap(chat.fields),
+            choices=chat.choices,
+            stream=chat.stream,
+            rates=rates,
+            token_rates=token_rates,
+        )
 
     def _rates_of(self, key: Key) -> _Rates:
         """The rate limits of a key."""

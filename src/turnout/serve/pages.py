@@ -78,7 +78,7 @@ def create_pages(view: View, doorman: Doorman) -> Starlette:
 
     async def models(request: Request) -> Response:
         key = check(request)
-        names = [AUTO, *(name for name in view.names if key.may(name))]
+        names = [AUTO, *(name for name in view.offered if key.may(name))]
         listed = [
             {"id": name, "object": "model", "created": view.started, "owned_by": "turnout"}
             for name in names

@@ -60,7 +60,7 @@ def read_router(
     Raises
     ------
     RouterFileError
-        The file cannot be used, does not know one of the names, or holds a cascade.
+        The file cannot be used, does not know one of the names, or holds what asks in several steps.
     """
     saved = store.load(path, trust=trust)
     known = saved.router.names
@@ -71,7 +71,7 @@ def read_router(
         raise RouterFileError("router.file", rule, missing[0], hint)
     if isinstance(saved.router, Sequential):
         rule = "hold a router that decides before it sees an answer"
-        hint = "Cascades are not served yet; fit another method."
+        hint = "It asks in several steps: name its file in [strategies.NAME] instead."
         raise RouterFileError("router.file", rule, saved.method or "a cascade", hint)
     return saved
 

@@ -51,6 +51,8 @@ class View:
     ) -> None:
         self.started = int(time.time())
         self.names: Sequence[str] = tuple(desk.lanes)
+        stages = dict.fromkeys(stage.name for stage in desk.stages.values())
+        self.offered: Sequence[str] = (*self.names, *stages)
         self.server: Server | None = None
         self._desk = desk
         self._keyring = keyring

@@ -26,6 +26,8 @@ from turnout.serve.money.store import Store
 from turnout.serve.money.units import to_usd
 from turnout.serve.pace import PeriodPace
 from turnout.serve.pages import create_pages
+from turnout.serve.policy import AUTO
+from turnout.serve.stage import Stage
 from turnout.serve.view import View
 from turnout.serve.wire.asgi import Bridge
 from turnout.serve.wire.clock import NEVER, Clock
@@ -41,7 +43,7 @@ _BEAT = 0.25
 
 def counters(config: Config, workers: int) -> Metrics:
     """The counters of a gateway, not yet in shared memory."""
-    return Metrics(config.names, budgets=[rule.name for rule in config.budgets], workers=workers)
+    return Metrics(config.served, budgets=[rule.name for rule in config.budgets], workers=workers)
 
 
 @final
@@ -220,11 +222,20 @@ class Worker:
             lanes=lanes,
             gate=Gate(config.load.rules(workers), rules, now),
             books=self._books,
-            meters=Meters(metrics, config.names),
+            meters=Meters(metrics, config.served),
             clock=clock,
             fallbacks=config.router.fallbacks,
             keep=None if self._prompts is None else self._prompts.hook,
+            stages=self._stages(),
         )
+
+    def _stages(self) -> dict[str, Stage]:
+        """Strategies by the name that asks for them."""
+        stages = dict(self._parts.stages)
+        every = self._config.router.model
+        if every in stages:
+            stages[AUTO] = stages[every]
+        return stages
 
 
 def _runner() -> asyncio.Runner:

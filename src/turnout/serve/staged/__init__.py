@@ -1,0 +1,1 @@
+"""Strategies behind the gateway: one request of a client, several calls to the pool."""
