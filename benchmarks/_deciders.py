@@ -24,11 +24,11 @@ import numpy as np
 Decide = Callable[[str], Any]
 
 
-def _ours(task: dict[str, Any], destinations: int = 0) -> Any:
-    """The default router as a decider, for the destinations of the task or for more."""
+def _ours(task: dict[str, Any], destinations: int = 0, *, method: str = "linear") -> Any:
+    """A router as a decider, for the destinations of the task or for more."""
     import turnout
+    from turnout import catalog
     from turnout.core import Outcomes
-    from turnout.llms.linear import Linear
     from turnout.parts.decide import compile_decider
 
     quality = np.array(task["quality"])
@@ -39,13 +39,13 @@ def _ours(task: dict[str, Any], destinations: int = 0) -> Any:
     cost = np.tile(np.geomspace(0.001, 0.01, quality.shape[1]), (len(quality), 1))
     names = tuple(f"model {j}" for j in range(quality.shape[1]))
     table = Outcomes(inputs=task["train"], names=names, quality=quality, cost=cost)
-    router = turnout.fit(Linear(l2=(1.0,)), table)
+    router = turnout.fit(catalog.recipe(f"llms.{method}")(l2=(1.0,)), table)
     return compile_decider(router, table.pool())
 
 
-def ours(task: dict[str, Any], destinations: int = 0) -> Decide:
+def ours(task: dict[str, Any], destinations: int = 0, *, method: str = "stacked") -> Decide:
     """String to choice under a price: the default router, by compiled code."""
-    decider = _ours(task, destinations)
+    decider = _ours(task, destinations, method=method)
     why = decider.use_kernel(build=True)
     if why:
         raise SystemExit(f"no compiled code: {why}")
@@ -59,8 +59,22 @@ def ours_eleven(task: dict[str, Any]) -> Decide:
 
 def ours_arrays(task: dict[str, Any]) -> Decide:
     """The same choices as it makes them where there is no compiler."""
+    return _arrays(task, "stacked")
+
+
+def linear(task: dict[str, Any]) -> Decide:
+    """The same by the linear router."""
+    return ours(task, method="linear")
+
+
+def linear_arrays(task: dict[str, Any]) -> Decide:
+    """And that where there is no compiler."""
+    return _arrays(task, "linear")
+
+
+def _arrays(task: dict[str, Any], method: str) -> Decide:
     os.environ["TURNOUT_NATIVE"] = "0"
-    decider = _ours(task)
+    decider = _ours(task, method=method)
     return lambda prompt: decider.decide(prompt, 10.0)[0]
 
 
@@ -165,9 +179,11 @@ def semantic_router(task: dict[str, Any]) -> Decide:
 
 #: Contestant -> (builder, what it is called in the table, what pip must be asked for).
 CONTESTANTS: dict[str, tuple[Callable[[dict[str, Any]], Decide], str, tuple[str, ...]]] = {
-    "ours": (ours, "turnout linear, compiled", ()),
-    "ours_eleven": (ours_eleven, "turnout linear, compiled, 11 destinations", ()),
-    "ours_arrays": (ours_arrays, "turnout linear, arrays", ()),
+    "ours": (ours, "turnout stacked, compiled", ()),
+    "ours_eleven": (ours_eleven, "turnout stacked, compiled, 11 destinations", ()),
+    "ours_arrays": (ours_arrays, "turnout stacked, arrays", ()),
+    "linear": (linear, "turnout linear, compiled", ()),
+    "linear_arrays": (linear_arrays, "turnout linear, arrays", ()),
     "scikit_learn": (scikit_learn, "scikit-learn TF-IDF + logistic", ()),
     "fasttext": (fasttext, "fastText, dim 64, bigrams", ("fasttext-numpy2-wheel",)),
     # RouteLLM asks for all of torch, transformers and datasets; this router of it needs torch,
