@@ -136,6 +136,27 @@ def test_fit_of_a_log_of_single_choices_is_not_measured(
     assert "frontier" not in load(tmp_path / "r.turnout").extra
 
 
+def test_a_log_with_propensities_is_judged_by_estimates(
+    kit: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One choice a row and how likely it was: figures, and a note of what they are."""
+    header = ["prompt", "model", "quality", "cost", "propensity"]
+    rows = [
+        [f"{'hard' * (i % 3)} words {i}", "s" if i % 2 else "l", i % 4 / 3, 1 + i % 2, 0.5]
+        for i in range(120)
+    ]
+    path = kit.write_csv(tmp_path / "log.csv", header, rows)
+    page = tmp_path / "page.html"
+    main(["bench", str(path), "-m", "length", "--folds", "3", "--plot", str(page)])
+    out = capsys.readouterr().out
+    assert "doubly robust estimates" in out
+    assert "length" in out
+    assert page.read_text().startswith("<!doctype html>")
+    with pytest.raises(SystemExit):
+        main(["bench", str(path), "-m", "length", "--test", str(path)])
+    assert "propensities" in capsys.readouterr().err
+
+
 def test_the_default_set_leaves_cascades_to_tables_with_answers(kit: SimpleNamespace) -> None:
     """What reads answers is named as left out where there are none, and runs where there are."""
     table = kit.two_models(20)

@@ -189,7 +189,7 @@ def _arrange(
     complete: Bool = np.asarray(~blank.any(axis=1))
     if not complete.any():
         rule = "hold rows in which every destination has a quality and a cost"
-        hint = "A log of single choices can be fitted, but not judged offline."
+        hint = "A log of single choices is judged with its propensities, and in folds of rows only."
         if (~np.isnan(judged.quality)).all(axis=1).any():
             hint = "Give the cost of each answer, or a price table."
         raise DataError("the table", rule, f"none of {judged.n}", hint)

@@ -43,11 +43,12 @@ def command(
     """Judge routing methods on DATA, a table of what each destination answered, at what cost.
 
     Prints every method beside the landmarks it has to beat: random mixture, cheapest, best
-    single, zero-router hull, prompt length alone, group mean, oracle.
+    single, zero-router hull, prompt length alone, group mean, oracle. A log of single choices
+    with their propensities is judged by doubly robust estimates.
     """
     from rich.console import Console
 
-    from turnout.bench import contestants, evaluate, output, plot, read, show
+    from turnout.bench import contestants, evaluate, logs, output, plot, read, show
     from turnout.core import InputError
 
     if test is not None and leave_groups_out:
@@ -71,17 +72,23 @@ def command(
         for line in held.report.lines():
             out.print(f"  {line}", markup=False, soft_wrap=True)
     recipes, left = (asked, []) if asked else contestants.default(table.outcomes)
+    may_fail = () if methods else tuple(recipes)
     with output.progress() as tick:
-        found = evaluate(
-            table.outcomes,
-            recipes,
-            test=None if held is None else held.outcomes,
-            folds=folds,
-            leave_groups_out=leave_groups_out,
-            seed=seed,
-            may_fail=() if methods else tuple(recipes),
-            tick=tick,
-        )
+        if logs.is_log(table.outcomes) and held is None and not leave_groups_out:
+            found = logs.evaluate_log(
+                table.outcomes, recipes, folds=folds, seed=seed, may_fail=may_fail, tick=tick
+            )
+        else:
+            found = evaluate(
+                table.outcomes,
+                recipes,
+                test=None if held is None else held.outcomes,
+                folds=folds,
+                leave_groups_out=leave_groups_out,
+                seed=seed,
+                may_fail=may_fail,
+                tick=tick,
+            )
     if plot_file is not None:
         currency = "US$" if any("US$" in note for note in table.report.notes) else ""
         image = plot.render(found, Path(plot_file).suffix, title=data.name, currency=currency)

@@ -60,7 +60,7 @@ def read_router(
     Raises
     ------
     RouterFileError
-        The file cannot be used, does not know one of the names, or holds what asks in several steps.
+        The file cannot be used, does not know one of the names, or asks in several steps.
     """
     saved = store.load(path, trust=trust)
     known = saved.router.names
