@@ -270,3 +270,18 @@ def test_one_label_for_all_rows_is_no_label(kit: SimpleNamespace) -> None:
     found = evaluate(table, {}, folds=2, resamples=5)
     assert found.row("group_mean").frontier is None
     assert found.groups == 1
+
+
+def test_a_destination_seen_in_one_fold_alone_is_named() -> None:
+    """A model with one row cannot be both learnt from and judged: said so, with its rows."""
+    n = 30
+    quality = np.tile([1.0, 0.0, 1.0], (n, 1))
+    quality[1:, 2] = np.nan
+    table = Outcomes(
+        inputs=[f"prompt {i}" for i in range(n)],
+        names=("a", "b", "rare"),
+        quality=quality,
+        cost=np.tile([1.0, 2.0, 3.0], (n, 1)),
+    )
+    with pytest.raises(InputError, match=r"'rare' must be seen in rows of two folds.*1 row"):
+        evaluate(table, {}, folds=3)

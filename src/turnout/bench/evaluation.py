@@ -25,6 +25,7 @@ from turnout.core import (
     _check,
 )
 from turnout.core._check import Bool, Int
+from turnout.parts.crossfit import take_training
 
 __all__ = ["evaluate"]
 
@@ -200,7 +201,7 @@ def _arrange(
         if len(rows):
             parts.append(
                 Fold(
-                    train=outcomes.take(train),
+                    train=take_training(outcomes, train),
                     test=judged.take(rows),
                     at=np.searchsorted(where, rows),
                 )

@@ -35,7 +35,9 @@ is passed over; the code counts it as a wrong answer. (3) The bar is one quantil
 whole table; the code takes one per evaluation. (4) Prices are mean costs per answer; the code's
 are per token, which leaves lambda without a unit. (5) AIQ divides by the range of costs, as the
 paper defines it; the code divides by the largest cost. (6) Ties of the order go to the weaker
-model and those of the oracle to the cheaper; the code's go by column.
+model and those of the oracle to the cheaper; the code's go by column. (7) Where reading answers
+tells the fitted judge nothing it accepts whoever is right more often than not, so that the cascade
+ends at its first model whatever the cap.
 
 Cost: fit O(m n^2 min(n, b)) for b <= 4096 words and word pairs; a step O(n m q).
 

@@ -14,7 +14,7 @@ from turnout.core import InputError, Inputs, Outcomes, Recipe, _check
 from turnout.core._check import Float, Int
 from turnout.parts.committee import fit_predictor
 
-__all__ = ["crossfit", "identities", "take_inputs"]
+__all__ = ["crossfit", "identities", "take_inputs", "take_training"]
 
 
 def identities(inputs: Inputs) -> Int:
@@ -35,6 +35,24 @@ def take_inputs(inputs: Inputs, rows: Int) -> Inputs:
     `Outcomes.take` would refuse a few rows in which a destination was never seen.
     """
     return inputs[rows] if isinstance(inputs, np.ndarray) else [inputs[int(i)] for i in rows]
+
+
+def take_training(outcomes: Outcomes, train: Int) -> Outcomes:
+    """The rows to learn from where the others are held out.
+
+    Raises
+    ------
+    InputError
+        A destination was seen in the others alone.
+    """
+    never = ~outcomes.seen[train].any(axis=0)
+    if never.any():
+        j = int(np.flatnonzero(never)[0])
+        rows = int(outcomes.seen[:, j].sum())
+        hint = "Drop this destination, or add rows in which it answered."
+        value = f"{rows:,} {'row' if rows == 1 else 'rows'} in one fold"
+        raise InputError(f"{outcomes.names[j]!r}", "be seen in rows of two folds", value, hint)
+    return outcomes.take(train)
 
 
 def crossfit(
@@ -73,12 +91,7 @@ def crossfit(
     for fold in range(folds):
         held = np.flatnonzero(part == fold)
         train = np.flatnonzero(part != fold)
-        never = ~outcomes.seen[train].any(axis=0)
-        if never.any():
-            name = outcomes.names[int(np.flatnonzero(never)[0])]
-            hint = "Drop this destination, or add rows in which it was chosen."
-            raise InputError(f"{name!r}", "be seen in rows of two folds", "one fold", hint)
-        table = outcomes.take(train)
+        table = take_training(outcomes, train)
         fitted = fit_predictor(recipe, table, table.pool(), rng)
         quality[held], cost[held] = fitted.predict(take_inputs(outcomes.inputs, held))
     return quality, cost
