@@ -52,6 +52,17 @@ def test_a_tutorial_runs(
             assert done.returncode == 0, done.stderr
 
 
+def test_the_strategy_of_the_guide_plays(capsys: pytest.CaptureFixture[str]) -> None:
+    """The strategy that "Your own method" shows runs over the laboratory, and within its limit."""
+    text = (ROOT / "docs" / "own-method.md").read_text(encoding="utf-8")
+    section = text.partition("## A strategy")[2].partition("## A gate")[0]
+    (block,) = re.findall(r"^```python\n(.*?)^```", section, flags=re.DOTALL | re.MULTILINE)
+    names: dict[str, Any] = {"__name__": "guide"}
+    exec(compile(block, "own-method.md", "exec", dont_inherit=True), names)
+    assert 2 <= len(names["played"].calls) <= 3
+    assert names["played"].answer in capsys.readouterr().out
+
+
 def test_the_gate_of_the_guide_keeps_its_contract() -> None:
     """The gate that "Your own method" shows passes the checks its card implies."""
     pytest.importorskip("torch")
