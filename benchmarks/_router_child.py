@@ -1,38 +1,69 @@
-"""Somebody else's router in a process of its own, under its own Python.
+"""Other people's routers in a process of its own, under the Python that has them.
 
-    python benchmarks/_router_child.py NAME TASK
+    python benchmarks/_router_child.py STORE
 
-fits one peer on a task (a JSON file: `texts`, `quality` with null where never seen, `cost`,
-`names`) and says "ready". Then it reads one line a batch, the path of a JSON list of texts, and
-answers each with one line: a list of m scores a text, the higher the better that model suits it.
-Nothing of this package is imported: the environment need not hold it.
+reads one JSON object a line and answers each with one:
 
-A peer is one function here, from the task to what scores a batch. What it needs is in `PEERS` of
-`_router_peers.py`.
+* `{"fit": NAME, "task": PATH, "key": K}` fits a peer on a task (a JSON file: `texts`, `names`,
+  `quality` with null where never seen, `cost`, `seed`) and says `{"seconds": S}`.
+* `{"score": PATH, "key": K}` has it read a JSON list of n texts and says `{"scores": [[...]],
+  "seconds": S, "encoding": E}`: m scores a text, the higher the better that model suits it, what
+  that took, and how much of it was spent on the vectors of texts.
+* `{"forget": K}` lets a fitted peer go.
+
+What goes wrong is answered by `{"error": WORDS}`. Seconds are processor time of this process, all
+threads, with modules and the encoder loaded before. Vectors of texts are kept in the file STORE
+(`_router_encoder.py`) and charged as if the peer had encoded them itself; a single text is always
+encoded, so that its time is that of a request. Nothing of this package is imported: the
+environment need not hold it. A peer is one function of the modules below.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
+import random
 import sys
-from collections.abc import Callable
+import time
+import traceback
 from pathlib import Path
 from typing import Any
 
-Scores = Callable[[list[str]], list[list[float]]]
+import numpy as np
+
+import _router_llmrouter as llmrouter  # type: ignore[import-not-found,unused-ignore]
+import _router_routellm as routellm  # type: ignore[import-not-found,unused-ignore]
+import _router_semantic as semantic  # type: ignore[import-not-found,unused-ignore]
+from _router_encoder import Encoder  # type: ignore[import-not-found,unused-ignore]
+from _router_task import (  # type: ignore[import-not-found,unused-ignore]
+    Adapter,
+    Scores,
+    Table,
+    Task,
+    read,
+)
+
+__all__ = ["ADAPTERS"]
+
+#: Nothing is fetched, and no key is needed where one is only looked for.
+_SETTINGS = {
+    "HF_HUB_OFFLINE": "1",
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    "OPENAI_API_KEY": "none",
+    "TOKENIZERS_PARALLELISM": "false",
+}
 
 
-def scikit_learn(task: dict[str, Any]) -> Scores:
+def scikit_learn(task: Task, encode: Encoder) -> Scores:
     """TF-IDF of words and pairs and one logistic regression a model, all at their defaults."""
-    import numpy as np
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 
     vectorizer = TfidfVectorizer(ngram_range=(1, 2))
-    features = vectorizer.fit_transform(task["texts"])
-    quality = np.array(task["quality"], dtype=float)
+    features = vectorizer.fit_transform(task.texts)
     models: list[Any] = []
-    for column in quality.T:
+    for column in task.quality.T:
         seen = np.flatnonzero(~np.isnan(column))
         right = column[seen] > 0.5
         one_kind = right.all() or not right.any()
@@ -42,30 +73,86 @@ def scikit_learn(task: dict[str, Any]) -> Scores:
             else LogisticRegression(max_iter=300).fit(features[seen], right)
         )
 
-    def scores(texts: list[str]) -> list[list[float]]:
+    def scores(texts: list[str]) -> Table:
         x = vectorizer.transform(texts)
         columns = [
             np.full(len(texts), model) if isinstance(model, float) else model.predict_proba(x)[:, 1]
             for model in models
         ]
-        table: list[list[float]] = np.stack(columns, axis=1).tolist()
-        return table
+        return np.stack(columns, axis=1)
 
     return scores
 
 
-ADAPTERS: dict[str, Callable[[dict[str, Any]], Scores]] = {"scikit-learn": scikit_learn}
+_SKLEARN = ("sklearn.feature_extraction.text", "sklearn.linear_model")
+ADAPTERS: dict[str, Adapter] = {
+    **llmrouter.ADAPTERS,
+    **routellm.ADAPTERS,
+    "scikit-learn": Adapter("scikit-learn", "sklearn", scikit_learn, _SKLEARN, calibrated=True),
+    **semantic.ADAPTERS,
+}
+
+
+class _Room:
+    """The peers that are fitted, and how they are asked."""
+
+    def __init__(self, store: Path) -> None:
+        self._encode = Encoder(store)
+        self._fitted: dict[int, Scores] = {}
+
+    def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
+        if "fit" in asked:
+            return self._fit(asked["fit"], Path(asked["task"]), asked["key"])
+        if "score" in asked:
+            return self._score(Path(asked["score"]), asked["key"])
+        self._fitted.pop(asked["forget"], None)
+        return {}
+
+    def _fit(self, name: str, path: Path, key: int) -> dict[str, Any]:
+        adapter = ADAPTERS[name]
+        for module in adapter.imports:
+            importlib.import_module(module)
+        task = read(path)
+        _seed(task.seed)
+        self._encode.keep = True
+        start = self._clock()
+        self._fitted[key] = adapter.fit(task, self._encode)
+        return {"seconds": self._clock() - start}
+
+    def _score(self, path: Path, key: int) -> dict[str, Any]:
+        texts = json.loads(path.read_text(encoding="utf-8"))
+        self._encode.keep = len(texts) > 1
+        start, before = self._clock(), self._encode.seconds
+        scores = self._fitted[key](texts)
+        took, encoding = self._clock() - start, self._encode.seconds - before
+        return {"scores": scores.tolist(), "seconds": took, "encoding": encoding}
+
+    def _clock(self) -> float:
+        owed: float = self._encode.owed
+        return time.process_time() + owed
+
+
+def _seed(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    if "torch" in sys.modules:
+        torch = importlib.import_module("torch")
+        torch.manual_seed(seed)
 
 
 def main() -> None:
-    """Fit, then answer until the input ends."""
-    name, path = sys.argv[1:]
-    scores = ADAPTERS[name](json.loads(Path(path).read_text(encoding="utf-8")))
+    """Answer until the input ends."""
+    for key, value in _SETTINGS.items():
+        os.environ.setdefault(key, value)
     answers, sys.stdout = sys.stdout, sys.stderr  # what a library prints is no answer
-    print("ready", file=answers, flush=True)
+    room = _Room(Path(sys.argv[1]))
     for line in sys.stdin:
-        texts = json.loads(Path(line.strip()).read_text(encoding="utf-8"))
-        print(json.dumps(scores(texts)), file=answers, flush=True)
+        try:
+            said = room.answer(json.loads(line))
+        except Exception as error:
+            traceback.print_exc()
+            said = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(said), file=answers, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,23 @@
 """Other people's routers as methods that `turnout.bench.evaluate` can judge.
 
-Each runs in a process of its own (`_router_child.py`), under the Python that has it: this one, or
-that of `.venv-peers` beside the project. It is told the same rows and no more; what it says of a
-prompt is taken for the quality, and expected costs are those that our own methods use, so that
-what is compared is the reading of prompts. One that cannot be had is left out, with the reason.
+They run in a process of their own (`_router_child.py`), under the Python that has them: this one,
+or that of `.venv-peers` beside the project. A peer is told the same rows and no more; what it
+says of a prompt is taken for the quality, and expected costs are those that our own methods use,
+so that what is compared is the reading of prompts. One that cannot be had is left out, with the
+reason. Its times are its own: processor time inside that process, without the way to it and back.
 """
 
 from __future__ import annotations
 
+import functools
+import itertools
 import json
 import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +25,19 @@ import numpy as np
 from numpy.random import Generator
 
 from _router_child import ADAPTERS  # type: ignore[import-not-found,unused-ignore]
-from turnout.core import InputError, Inputs, Outcomes, Pool
+from turnout.bench.results import Evaluation
+from turnout.core import InputError, Inputs, Outcomes, Pool, Recipe
 from turnout.core._check import Float
 from turnout.parts.costs import CostModel, fit_costs
 from turnout.parts.words import texts_of
 
-__all__ = ["ENVIRONMENT", "PEERS", "FittedPeer", "Peer", "present"]
+__all__ = ["ENVIRONMENT", "PEERS", "FittedPeer", "Peer", "Times", "present", "timed"]
 
 #: Where peers are looked for that are not installed here.
 ENVIRONMENT = Path(__file__).resolve().parents[1] / ".venv-peers"
 
-#: Peer -> the module that shows that it is installed; all of them are on PyPI by these names.
-PEERS = {
-    "llmrouter-lib": "llmrouter",
-    "routellm": "routellm",
-    "scikit-learn": "sklearn",
-    "semantic-router": "semantic_router",
-}
+#: All of them, by name, whether they are installed or not.
+PEERS = ADAPTERS
 
 
 def present(environment: Path = ENVIRONMENT) -> tuple[dict[str, Peer], dict[str, str]]:
@@ -45,22 +45,69 @@ def present(environment: Path = ENVIRONMENT) -> tuple[dict[str, Peer], dict[str,
     found: dict[str, Peer] = {}
     absent: dict[str, str] = {}
     theirs = environment / "bin" / "python"
-    for name, module in PEERS.items():
-        pythons = [python for python in (Path(sys.executable), theirs) if python.exists()]
-        having = next((python for python in pythons if _has(python, module)), None)
+    pythons = [python for python in (Path(sys.executable), theirs) if python.exists()]
+    holding = {python: _modules(python) for python in pythons}
+    for name, adapter in PEERS.items():
+        having = next((python for python in pythons if adapter.module in holding[python]), None)
         if having is None:
             where = f"{environment.name} or here" if theirs.exists() else f"no {environment.name}"
-            absent[name] = f"not installed ({where})"
-        elif name not in ADAPTERS:
-            absent[name] = "installed, but not yet one of _router_child.py"
+            absent[name] = f"{adapter.package} is not installed ({where})"
         else:
             found[name] = Peer(name, having)
     return found, absent
 
 
-def _has(python: Path, module: str) -> bool:
-    code = f"import importlib.util as u, sys; sys.exit(u.find_spec({module!r}) is None)"
-    return subprocess.run([str(python), "-c", code], check=False).returncode == 0
+@functools.cache
+def _modules(python: Path) -> frozenset[str]:
+    """Which of the peers' modules a Python finds."""
+    wanted = sorted({adapter.module for adapter in PEERS.values()})
+    code = "import importlib.util as u, sys; print(*[m for m in sys.argv[1:] if u.find_spec(m)])"
+    said = subprocess.run(
+        [str(python), "-c", code, *wanted], check=False, capture_output=True, text=True
+    )
+    return frozenset(said.stdout.split())
+
+
+@dataclass
+class Times:
+    """What a peer spent, in seconds of processor time.
+
+    Parameters
+    ----------
+    fits : list of float
+        One a fit.
+    single, encoding : list of float
+        Of each prompt that was asked for alone: in all, and on its vector.
+    """
+
+    fits: list[float] = field(default_factory=list)
+    single: list[float] = field(default_factory=list)
+    encoding: list[float] = field(default_factory=list)
+
+    def median_us(self) -> tuple[float, float]:
+        """Microseconds for one prompt, and how many of them are not its vector's; NaN if none."""
+        if not self.single:
+            return float("nan"), float("nan")
+        whole, vector = np.array(self.single), np.array(self.encoding)
+        return 1e6 * float(np.median(whole)), 1e6 * float(np.median(whole - vector))
+
+
+def timed(found: Evaluation, methods: Mapping[str, Recipe]) -> Evaluation:
+    """The evaluation with each peer's own times in place of those that were seen from here."""
+    rows = []
+    for row in found.rows:
+        peer = methods.get(row.method)
+        if isinstance(peer, Peer) and not row.landmark:
+            single = np.array(peer.times.single or [np.nan])
+            row = replace(
+                row,
+                fit_seconds=sum(peer.times.fits),
+                decision_us_p50=1e6 * float(np.median(single)),
+                decision_us_p99=1e6 * float(np.quantile(single, 0.99)),
+                ece=row.ece if PEERS[peer.name].calibrated else float("nan"),
+            )
+        rows.append(row)
+    return replace(found, rows=tuple(rows))
 
 
 @dataclass(frozen=True)
@@ -72,99 +119,174 @@ class Peer:
     name : str
     python : Path
         The interpreter that has it.
+    times : Times
+        Of all that it was asked for so far.
     """
 
     name: str
     python: Path
+    times: Times = field(default_factory=Times, compare=False)
 
     def fit(self, outcomes: Outcomes, pool: Pool, *, rng: Generator) -> FittedPeer:
-        """Start its process and hand it the rows.
+        """Hand it the rows.
 
         Raises
         ------
         InputError
-            It stopped, with its last words.
+            It is made for another number of models, or it gave up, with its last words.
         """
+        adapter = PEERS.get(self.name)
+        if adapter is not None and adapter.models not in (None, outcomes.m):
+            rule = f"be given {adapter.models} models"
+            raise InputError(self.name, rule, outcomes.m, "Leave it out of this table.")
         folder = tempfile.TemporaryDirectory(prefix="turnout-peer-")
         task = {
             "texts": list(texts_of(outcomes.inputs)),
             "names": list(outcomes.names),
             "quality": [[_plain(cell) for cell in row] for row in outcomes.quality.tolist()],
             "cost": [[_plain(cell) for cell in row] for row in outcomes.cost.tolist()],
+            "seed": int(rng.integers(2**31)),
         }
-        path, log = Path(folder.name) / "task.json", Path(folder.name) / "log"
+        path = Path(folder.name) / "task.json"
         path.write_text(json.dumps(task), encoding="utf-8")
-        child = Path(__file__).with_name("_router_child.py")
-        with log.open("w", encoding="utf-8") as errors:
-            process = subprocess.Popen(
-                [str(self.python), str(child), self.name, str(path)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                env={**os.environ, "TOKENIZERS_PARALLELISM": "false"},
-            )
-        fitted = FittedPeer(outcomes.names, fit_costs(outcomes), process, folder)
-        fitted.answer()
-        return fitted
+        room = _room(self.python)
+        key = next(_keys)
+        try:
+            said = room.ask({"fit": self.name, "task": str(path), "key": key})
+        except InputError:
+            folder.cleanup()
+            raise
+        self.times.fits.append(float(said["seconds"]))
+        return FittedPeer(outcomes.names, fit_costs(outcomes), room, key, folder, self.times)
 
 
 @dataclass(frozen=True, eq=False)
 class FittedPeer:
-    """A peer's process, which ends when this is forgotten.
+    """A peer that was fitted; its process forgets it when this is forgotten.
 
     Parameters
     ----------
     names : tuple of str
     costs : CostModel
-    process : subprocess.Popen
+    room : Room
+        The process that holds it.
+    key : int
+        Which one it is there.
     folder : tempfile.TemporaryDirectory
         For what is handed over.
+    times : Times
     """
 
     names: tuple[str, ...]
     costs: CostModel
-    process: subprocess.Popen[str]
+    room: Room
+    key: int
     folder: tempfile.TemporaryDirectory[str]
-    _count: list[int] = field(init=False, repr=False, default_factory=lambda: [0])
+    times: Times
 
     def predict(self, inputs: Inputs) -> tuple[Float, Float]:
         """What it says of each text (n, m), cut to [0, 1], and the expected cost (n, m)."""
         texts = list(texts_of(inputs))
-        self._count[0] += 1
-        path = Path(self.folder.name) / f"{self._count[0]}.json"
+        path = Path(self.folder.name) / "texts.json"
         path.write_text(json.dumps(texts), encoding="utf-8")
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{path}\n")
-        self.process.stdin.flush()
-        quality = np.array(json.loads(self.answer()), dtype=np.float64)
-        path.unlink()
+        said = self.room.ask({"score": str(path), "key": self.key})
+        if len(texts) == 1:
+            self.times.single.append(float(said["seconds"]))
+            self.times.encoding.append(float(said["encoding"]))
+        quality = np.array(said["scores"], dtype=np.float64)
         shape = (len(texts), len(self.names))
         return np.clip(quality.reshape(shape), 0.0, 1.0), self.costs.predict(inputs)
 
-    def answer(self) -> str:
-        """The next line that it says.
+    def __del__(self) -> None:
+        self.room.forget(self.key)
+        self.folder.cleanup()
+
+
+class Room:
+    """The process that peers of one Python share; it ends when this is forgotten.
+
+    Parameters
+    ----------
+    python : Path
+    """
+
+    def __init__(self, python: Path) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="turnout-peers-")
+        kept = ENVIRONMENT if ENVIRONMENT.is_dir() else Path(self._folder.name)
+        self._log = Path(self._folder.name) / "log"
+        with self._log.open("w", encoding="utf-8") as errors:
+            self._process = subprocess.Popen(
+                [
+                    str(python),
+                    str(Path(__file__).with_name("_router_child.py")),
+                    str(kept / "embeddings.sqlite"),
+                ],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            )
+
+    def ask(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """What it answers.
 
         Raises
         ------
         InputError
-            It said nothing and stopped.
+            The peer gave up, or the whole process stopped; with the last words.
         """
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            self.process.wait(timeout=60)
-            said = (Path(self.folder.name) / "log").read_text(encoding="utf-8", errors="replace")
-            last = (said.strip().splitlines() or ["no reason given"])[-1]
-            raise InputError("peer", "go on running", last, "See its own documentation.")
-        return line
+        said: dict[str, Any] = {"error": "nothing"}
+        try:
+            assert self._process.stdin is not None
+            assert self._process.stdout is not None
+            self._process.stdin.write(json.dumps(asked) + "\n")
+            self._process.stdin.flush()
+            said = json.loads(self._process.stdout.readline())
+        except (BrokenPipeError, json.JSONDecodeError):
+            self.close()
+            written = self._log.read_text(encoding="utf-8", errors="replace")
+            said = {"error": (written.strip().splitlines() or ["no reason given"])[-1]}
+        if "error" in said:
+            hint = "See its own documentation."
+            raise InputError("peer", "go on running", said["error"], hint)
+        return said
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process has stopped."""
+        return self._process.poll() is not None
+
+    def forget(self, key: int) -> None:
+        """Let a fitted peer go, if the process is still there."""
+        if not self.ended:
+            self.ask({"forget": key})
+
+    def close(self) -> None:
+        """End the process."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                try:
+                    pipe.close()
+                except BrokenPipeError:  # what was still to be written is lost with it
+                    pass
+        self._process.wait(timeout=60)
 
     def __del__(self) -> None:
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                pipe.close()
-        self.process.wait(timeout=60)
-        self.folder.cleanup()
+        self.close()
+        self._folder.cleanup()
+
+
+_keys = itertools.count()
+_rooms: dict[Path, Room] = {}
+
+
+def _room(python: Path) -> Room:
+    """The process of this Python, started where there is none."""
+    room = _rooms.get(python)
+    if room is None or room.ended:
+        room = _rooms[python] = Room(python)
+    return room
 
 
 def _plain(value: Any) -> float | None:

@@ -238,7 +238,9 @@ def serve(source: Stream, order: str, goal: Goal, how: Conditions, seed: int) ->
         plan = Plan.fit(source.plan_quality, source.plan_cost * wrong)
         pacing = Pacing(mean_cost=budget, period=period, plan=plan)
     else:
-        right = Plan.fit(source.plan_quality, source.plan_cost).at(budget)
+        plan = Plan.fit(source.plan_quality, source.plan_cost)
+        # a budget that does not bind has no price of its own: then a part of that of half of it
+        right = plan.at(budget) or 0.1 * plan.at(budget / 2)
         pacing = Pacing(mean_cost=budget, period=period, price=right * how.start)
     rows = source.order(order, seed)
     served = replay(

@@ -49,6 +49,7 @@ from _feedback_bandit import (  # type: ignore[import-not-found,unused-ignore]
     teach,
 )
 from _feedback_buying import (  # type: ignore[import-not-found,unused-ignore]
+    BASE,
     SPENDS,
     STRATEGIES,
     Bought,
@@ -64,6 +65,7 @@ from _feedback_tables import (  # type: ignore[import-not-found,unused-ignore]
 from turnout.bench import contestants
 from turnout.bench.output import check_folder, progress, write_json
 from turnout.core import Outcomes, Recipe
+from turnout.parts.buying import Strategy
 
 SIZES = {"routellm": (300, 1000, 3000, 10000), "llmrouter": (300, 1000, 3000, 4000)}
 STREAM = {"routellm": 5000, "llmrouter": 5000}
@@ -178,8 +180,14 @@ def steps(options: argparse.Namespace) -> int:
             drawn = 2 * logs * (1 if options.quick else 2)
             total += 1 + seeds * len(sizes) + seeds + drawn
         if options.part != "bandit":
-            total += 1 + len(STRATEGIES) * (options.seeds or (2 if options.quick else 10))
+            total += 1 + len(ways(options)) * (options.seeds or (2 if options.quick else 10))
     return total
+
+
+def ways(options: argparse.Namespace) -> dict[str, Strategy]:
+    """Ways of buying to compare."""
+    asked = options.strategy or list(STRATEGIES)
+    return {name: way for name, way in STRATEGIES.items() if name == BASE or name in asked}
 
 
 def repetitions(options: argparse.Namespace) -> tuple[int, int]:
@@ -199,6 +207,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=0, help="repetitions (bandit 5, buying 10)")
     parser.add_argument("--logs", type=int, default=0, help="logs an estimate is made from (30)")
     parser.add_argument("--costs", choices=("list", "calls"), default="list", help="of RouteLLM")
+    parser.add_argument(
+        "--strategy",
+        action="append",
+        choices=STRATEGIES,
+        help="only this way of buying, beside random cells; may be repeated",
+    )
     parser.add_argument("--half", choices=("all", "own", "other"), default="all")
     parser.add_argument("--quick", action="store_true", help="small, to see that it runs")
     parser.add_argument("--json", type=Path, help="write every row here")
@@ -245,7 +259,7 @@ def main(arguments: list[str] | None = None) -> int:
             bought: list[Bought] = []
             for name, outcomes in tables(BUYING, options.costs == "list").items():
                 offer = min(600 if options.quick else OFFER[name], outcomes.n - HELD[name])
-                bought += buy(name, outcomes, recipe, offer, seeds, tick)
+                bought += buy(name, outcomes, recipe, offer, seeds, tick, ways(options))
             document["bought"] = [asdict(row) for row in bought]
     if options.part != "buying":
         show_taught(three[0], console)
