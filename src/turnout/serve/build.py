@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from turnout.core import ConfigError, InputError
+from turnout.serve.busy import Gauge
 from turnout.serve.config import Config
 from turnout.serve.desk import Charge
 from turnout.serve.guard.address import check_url
@@ -68,12 +69,15 @@ class Parts:
         written.
     stages : mapping of str to Stage
         Strategies by name.
+    gauge : Gauge, optional
+        What the policy reads the load from; it is told of the gate.
     """
 
     policy: Policy
     upstreams: Mapping[str, Upstream]
     charges: Mapping[str, Charge] = field(default_factory=dict)
     stages: Mapping[str, Stage] = field(default_factory=dict)
+    gauge: Gauge | None = None
 
 
 #: Makes the parts of one worker.
@@ -93,8 +97,14 @@ def build(config: Config, clock: Clock, environ: Mapping[str, str] | None = None
     """
     asked = upstreams(config, clock, os.environ if environ is None else environ)
     charges = {entry.name: _lab_charge(entry) for entry in config.pool if entry.kind == "lab"}
-    stages = make_stages(config.strategies, config.names)
-    return Parts(policy=make_policy(config), upstreams=asked, charges=charges, stages=stages)
+    gauge = Gauge(config.server.workers)
+    return Parts(
+        policy=make_policy(config, gauge),
+        upstreams=asked,
+        charges=charges,
+        stages=make_stages(config.strategies, config.names),
+        gauge=gauge,
+    )
 
 
 def check(config: Config, environ: Mapping[str, str] | None = None) -> None:

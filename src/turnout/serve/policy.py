@@ -10,13 +10,22 @@ import numpy as np
 from numpy.random import Generator
 
 from turnout.core import Budget, Pool, Router
-from turnout.parts.decide import Decider
 from turnout.parts.priced import columns
 from turnout.serve.errors import RequestError
 from turnout.serve.pace import FixedPrice, Pace
 from turnout.serve.request import ChatRequest
 
-__all__ = ["AUTO", "Decision", "Fixed", "Named", "Opaque", "Policy", "Routed", "explored"]
+__all__ = [
+    "AUTO",
+    "Decides",
+    "Decision",
+    "Fixed",
+    "Named",
+    "Opaque",
+    "Policy",
+    "Routed",
+    "explored",
+]
 
 #: The model name that asks to be routed.
 AUTO = "auto"
@@ -142,13 +151,28 @@ class Fixed:
         """Nothing to learn."""
 
 
+class Decides(Protocol):
+    """Chooses for one text at a price; see `turnout.parts.decide.Decider`."""
+
+    @property
+    def pool(self) -> Pool:
+        """Where a request can go."""
+        ...
+
+    def decide(
+        self, text: str, price: float, up: Sequence[bool] | None = None
+    ) -> tuple[int, list[float], list[float]]:
+        """Position in the pool, and quality and cost (m,) of each destination."""
+        ...
+
+
 @final
 class Routed:
     """Sends a request where quality is worth its price, by a predictor's figures.
 
     Parameters
     ----------
-    decider : Decider
+    decider : Decides
         A fitted predictor, compiled for the destinations that are served.
     pace : Pace
         The price of cost.
@@ -158,7 +182,7 @@ class Routed:
         Draws them.
     """
 
-    def __init__(self, decider: Decider, pace: Pace, *, explore: float, rng: Generator) -> None:
+    def __init__(self, decider: Decides, pace: Pace, *, explore: float, rng: Generator) -> None:
         self._decider = decider
         self._names = decider.pool.names
         self.pace: Pace = pace

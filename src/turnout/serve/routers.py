@@ -13,6 +13,7 @@ from turnout.parts import store
 from turnout.parts.decide import compile_decider
 from turnout.parts.priced import Priced
 from turnout.parts.store import SavedRouter
+from turnout.serve.busy import BusyDecider, Gauge, LoadAware
 from turnout.serve.config import Config
 from turnout.serve.pace import FixedPrice, Pace, make_pace
 from turnout.serve.policy import Fixed, Named, Opaque, Policy, Routed
@@ -25,8 +26,14 @@ __all__ = ["first_pace", "make_policy", "read_router"]
 _COMPILE = 20.0
 
 
-def make_policy(config: Config) -> Policy:
+def make_policy(config: Config, gauge: Gauge | None = None) -> Policy:
     """What decides: the router, or the one destination there is.
+
+    Parameters
+    ----------
+    config : Config
+    gauge : Gauge, optional
+        Tells a router that reads the load how busy the destinations are.
 
     Raises
     ------
@@ -45,6 +52,10 @@ def make_policy(config: Config) -> Policy:
     if not isinstance(saved.router, Priced):
         return Named(_opaque(config, saved.router, pool, rng), config.names)
     pace = first_pace(config.budget, saved, config.names, _paced(config))
+    predictor = saved.router.predictor
+    if isinstance(predictor, LoadAware):
+        busy = BusyDecider(predictor, pool, gauge or Gauge())
+        return Named(Routed(busy, pace, explore=router.explore, rng=rng), config.names)
     decider = compile_decider(saved.router, pool)
     # at a start there is time to compile; workers and later starts find it done
     decider.use_kernel(build=True, seconds=_COMPILE)

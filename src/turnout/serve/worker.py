@@ -217,10 +217,13 @@ class Worker:
             for entry in config.pool
         }
         rules = {entry.name: entry.lane(workers) for entry in config.pool}
+        gate = Gate(config.load.rules(workers), rules, now)
+        if self._parts.gauge is not None:
+            self._parts.gauge.watch(gate)
         return Desk(
             policy=self._parts.policy,
             lanes=lanes,
-            gate=Gate(config.load.rules(workers), rules, now),
+            gate=gate,
             books=self._books,
             meters=Meters(metrics, config.served),
             clock=clock,
