@@ -5,8 +5,9 @@
 Tasks: RouteLLM's two models in domain, with whole MMLU subjects left out, and learnt on one
 benchmark and judged on the other; LLMRouter's nine models in domain and with each task left out in
 turn; RouterBench's eleven models on two benchmarks that have training and test rows of their own.
-Methods: all that need no extra (`turnout.bench.contestants.default`), at their own settings, and
-the peers of `_router_peers.py` where they are installed.
+Methods: all that fit quickly (`turnout.bench.contestants.default`), at their own settings, and
+the peers of `_router_peers.py` where they are installed, whose times are taken in their own
+process.
 
 `--write` puts the figures into `results/routers.json`, from which `tools/docs.py` makes the table
 of `docs/methods/llms.md`. Tasks and methods that were not run keep the figures they had there; so
@@ -14,7 +15,8 @@ a long run can be made in pieces. What was sampled (`--quick`) is never written 
 
 Figures: AIQ with its 95 % bootstrap interval, APGR and CPT of two models, the share of the best
 single model's cost at which a method is as good, calibration error, microseconds to decide
-(median, processor time), seconds to fit, and how far AIQ is above that of prompt length alone,
+(median, processor time; for a peer from the text to its scores, and without the encoder where
+it has one), seconds to fit, and how far AIQ is above that of prompt length alone,
 with its paired interval. Rounded, so that a second run on another machine differs in times alone.
 """
 
@@ -30,7 +32,7 @@ from typing import Any
 
 from rich.console import Console
 
-from _router_peers import PEERS, present  # type: ignore[import-not-found,unused-ignore]
+from _router_peers import PEERS, Peer, present, timed  # type: ignore[import-not-found,unused-ignore]
 from _router_tables import TASKS, Data  # type: ignore[import-not-found,unused-ignore]
 from turnout.bench import contestants, evaluate, output, series, show
 from turnout.bench.results import Evaluation, Row
@@ -43,7 +45,8 @@ RESAMPLES = 1000
 
 def entries(data: Data, asked: list[str] | None) -> tuple[dict[str, Recipe], dict[str, str]]:
     """Methods to judge on one table, ours and others', and why the rest is left out."""
-    chosen, left = contestants.default(data.train)
+    every = contestants.default if asked is None else contestants.everything
+    chosen, left = every(data.train)
     peers, absent = present()
     away = dict(left) | absent
     everything: dict[str, Recipe] = {**chosen, **peers}
@@ -58,9 +61,9 @@ def entries(data: Data, asked: list[str] | None) -> tuple[dict[str, Recipe], dic
 
 
 def judge(data: Data, methods: dict[str, Recipe], seed: int) -> Evaluation:
-    """All methods on one table; one that refuses it is passed over."""
+    """All methods on one table; one that refuses it is passed over. Peers tell their own times."""
     with output.progress() as tick:
-        return evaluate(
+        found = evaluate(
             data.train,
             methods,
             test=data.test,
@@ -71,9 +74,13 @@ def judge(data: Data, methods: dict[str, Recipe], seed: int) -> Evaluation:
             may_fail=tuple(methods),
             tick=tick,
         )
+    told: Evaluation = timed(found, methods)
+    return told
 
 
-def record(name: str, found: Evaluation, away: dict[str, str]) -> dict[str, Any]:
+def record(
+    name: str, found: Evaluation, away: dict[str, str], methods: dict[str, Recipe]
+) -> dict[str, Any]:
     """What is kept of an evaluation."""
     top = series.best_single(found)
     return {
@@ -86,14 +93,13 @@ def record(name: str, found: Evaluation, away: dict[str, str]) -> dict[str, Any]
         "best_single": {"name": top.name, "quality": _round(top.quality, 4)},
         "notes": list(found.notes),
         "left_out": dict(sorted((away | dict(found.skipped)).items())),
-        "rows": {row.method: _figures(row, found) for row in found.rows},
+        "rows": {row.method: _figures(row, found, methods.get(row.method)) for row in found.rows},
     }
 
 
-def _figures(row: Row, found: Evaluation) -> dict[str, Any]:
+def _figures(row: Row, found: Evaluation, recipe: Recipe | None) -> dict[str, Any]:
     full = series.best_single(found).cost
     against = None if row.landmark else found.difference(row.method, "prompt_length")
-    timed = not row.landmark and row.method not in PEERS  # a peer's time is spent elsewhere
     figures: dict[str, Any] = {
         "landmark": row.landmark,
         "peer": row.method in PEERS,
@@ -106,9 +112,11 @@ def _figures(row: Row, found: Evaluation) -> dict[str, Any]:
         "ece": _round(row.ece, 3),
         "above_length": None if against is None else _interval(*against),
     }
-    if timed:
+    if not row.landmark:
         figures["decision_us"] = _short(row.decision_us_p50)
         figures["fit_seconds"] = _short(row.fit_seconds)
+    if isinstance(recipe, Peer) and any(recipe.times.encoding):
+        figures["decision_us_without_encoder"] = _short(recipe.times.median_us()[1])
     return figures
 
 
@@ -199,7 +207,7 @@ def main(arguments: list[str] | None = None) -> int:
                 data = data.sample(QUICK_ROWS, options.seed)
             methods, away = entries(data, options.method)
             found = judge(data, methods, options.seed)
-            document["tasks"][name] = record(name, found, away)
+            document["tasks"][name] = record(name, found, away, methods)
             _print(name, found, document["tasks"][name]["left_out"], console)
             if options.write:
                 _write(document)

@@ -5,30 +5,56 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from turnout import catalog
-from turnout.core import InputError, Outcomes, Recipe
+from turnout.core import InputError, MissingExtraError, Outcomes, Recipe
 
-__all__ = ["choose", "default"]
+__all__ = ["choose", "default", "everything"]
 
 _LEVEL = "llms"
 
 
 def default(outcomes: Outcomes) -> tuple[dict[str, Recipe], list[tuple[str, str]]]:
-    """Every method of requests that needs no extra, at its own settings, and what was left out.
+    """The methods that a table is compared by unless others are named, and why others are not.
 
+    Those that fit quickly and need no extra, at their own settings.
+    """
+    chosen, left = everything(outcomes)
+    for name in list(chosen):
+        if "quick" not in catalog.find(name, level=_LEVEL).card.properties:
+            del chosen[name]
+            left.append((name, "takes longer to fit; runs where it is named"))
+    return chosen, left
+
+
+def everything(outcomes: Outcomes) -> tuple[dict[str, Recipe], list[tuple[str, str]]]:
+    """Every method that this table can judge here, at its own settings, and what was left out.
+
+    What asks in several steps is left out: nobody recorded what its calls would have been told.
     Cascades are left out of a table without answers: they decide by reading them.
     """
     chosen: dict[str, Recipe] = {}
     left: list[tuple[str, str]] = []
     for entry in catalog.methods(_LEVEL):
-        if not entry.card.recipe:
+        card = entry.card
+        if not card.recipe:
             continue
-        if entry.card.needs:
-            left.append((entry.method, f"needs turnout[{','.join(entry.card.needs)}]"))
-        elif "sequential" in entry.card.properties and outcomes.answers is None:
+        if "multi_step" in card.properties:
+            left.append((entry.method, "asks in several steps, which no table has recorded"))
+        elif "sequential" in card.properties and outcomes.answers is None:
             left.append((entry.method, "reads answers, and the table holds none"))
+        elif not _installed(card.needs):
+            left.append((entry.method, f"needs turnout[{','.join(card.needs)}]"))
         else:
             chosen[entry.method] = catalog.recipe(entry.name)()
     return chosen, left
+
+
+def _installed(needs: Sequence[str]) -> bool:
+    try:
+        for extra in needs:
+            catalog.require(extra)
+    except MissingExtraError:
+        return False
+    return True
 
 
 def choose(names: Sequence[str]) -> dict[str, Recipe]:

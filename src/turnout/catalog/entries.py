@@ -26,6 +26,7 @@ _IMPORTS = {
     "torch": "torch",
     "text": "sentence_transformers",
     "parquet": "pyarrow",
+    "graph": "networkx",
     "plot": "matplotlib",
     "demo": "openai",
 }

@@ -15,8 +15,8 @@ __all__ = ["cli", "main"]
 
 #: Commands in the order a newcomer meets them; each lives in the module of its name.
 COMMANDS = (
-    *("demo", "bench", "fit", "join", "certify", "serve", "keys", "prompts", "explain", "trace"),
-    *("buy", "methods", "claims"),
+    *("demo", "bench", "rank", "fit", "join", "certify", "serve", "keys", "prompts", "similar"),
+    *("explain", "trace", "graph", "buy", "methods", "survey", "claims"),
 )
 
 

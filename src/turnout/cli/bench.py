@@ -17,7 +17,7 @@ __all__ = ["command"]
     "-m",
     multiple=True,
     metavar="NAMES",
-    help="Methods by name, by commas or repeated. [default: all that need no extra]",
+    help="Methods by name, by commas or repeated. [default: those that fit quickly]",
 )
 @click.option("--folds", default=5, show_default=True, help="Parts for out-of-fold judging.")
 @click.option(
@@ -111,8 +111,11 @@ def command(
     )
     for line in found.notes:
         out.print(f"Note: {line}.", markup=False, soft_wrap=True)
+    why: dict[str, list[str]] = {}
     for name, reason in (*left, *found.skipped):
-        out.print(f"Skipped {name}: {reason}", markup=False, soft_wrap=True)
+        why.setdefault(reason, []).append(name)
+    for reason, names in why.items():
+        out.print(f"Skipped {', '.join(names)}: {reason}", markup=False, soft_wrap=True)
     out.print()
     out.print(show.chart(found, width=min(out.width, 100)))
     out.print()

@@ -23,6 +23,8 @@ COLOURS = {"holds": "green", "partly": "yellow", "fails": "red", "untested": "di
 def command(level: str | None, as_json: bool) -> None:
     """List every method with its paper and the state of its claim.
 
+    Where each stands, and which you can use with what you have, is told by: turnout survey.
+
     A claim is the paper's own, in small, measured here: holds, partly, fails, or untested.
     Details of each are listed by: turnout claims list.
     """

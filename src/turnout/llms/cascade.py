@@ -97,7 +97,7 @@ CARD = Card(
         "the judge is a calibrated ridge regression; the paper fine-tunes DistilBERT",
         "without answers in the table it is a one-shot router: the judge repeats its prior",
     ),
-    properties=("learns", "price_monotone", "per_item", "reads_inputs", "sequential"),
+    properties=("learns", "price_monotone", "per_item", "reads_inputs", "sequential", "quick"),
     aliases=("frugalgpt", "llm cascade"),
     cost="fit O(m n^2 min(n, b)), b <= 4096 words; a step O(n m q), q = 16",
 )

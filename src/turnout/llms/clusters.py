@@ -78,7 +78,7 @@ CARD = Card(
         "Cost is not normalised per cluster: the shared price multiplies the expected cost.",
         "The p nearest clusters count alike.",
     ),
-    properties=("learns", "price_monotone", "per_item", "reads_inputs"),
+    properties=("learns", "price_monotone", "per_item", "reads_inputs", "quick"),
     aliases=("avengers", "avengers-pro", "k-means"),
     cost="fit: O(rounds n c d); route: O(c d + p m) an item",
 )

@@ -71,7 +71,7 @@ CARD = Card(
         "The price multiplies the expected cost of an answer, where the published code takes a "
         "price per token.",
     ),
-    properties=("learns", "price_monotone", "per_item", "reads_inputs"),
+    properties=("learns", "price_monotone", "per_item", "reads_inputs", "quick"),
     aliases=("k-nn", "nearest neighbours", "routerbench knn"),
     cost="fit: one encoding of n rows; route: O(n d + n m) an item; memory 4 n d bytes",
 )

@@ -69,7 +69,7 @@ CARD = Card(
         "is the baseline every published router is measured against here.",
         "A small quadratic penalty, so that a table that length splits perfectly has a solution.",
     ),
-    properties=("price_monotone", "per_item", "reads_inputs"),
+    properties=("price_monotone", "per_item", "reads_inputs", "quick"),
     aliases=("prompt length", "fractional logit"),
     cost="fit: a few passes over n numbers; route: O(m) an item",
 )

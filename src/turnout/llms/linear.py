@@ -86,7 +86,7 @@ CARD = Card(
         "The penalty is chosen out of fold by the error in quality differences between models, "
         "and the outcome is Platt-scaled.",
     ),
-    properties=("learns", "price_monotone", "per_item", "reads_inputs"),
+    properties=("learns", "price_monotone", "per_item", "reads_inputs", "quick"),
     aliases=("tf-idf", "logistic regression", "bag of words", "n-grams"),
     cost="fit: a few hundred sparse products of n rows; route: O(characters + words m) an item",
 )

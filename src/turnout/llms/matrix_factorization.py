@@ -71,7 +71,7 @@ CARD = Card(
         "Model vectors have length one, as in the published code; the paper's formula leaves "
         "them free.",
     ),
-    properties=("learns", "price_monotone", "per_item", "reads_inputs"),
+    properties=("learns", "price_monotone", "per_item", "reads_inputs", "quick"),
     aliases=("mf", "routellm", "matrix factorisation"),
     cost="fit: O(epochs n (d r + r m)); route: O(d m) an item",
 )

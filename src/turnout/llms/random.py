@@ -76,7 +76,7 @@ CARD = Card(
         "holds in every batch and not only on average.",
         "With no budget it draws evenly, which no point of the hull does: plain chance.",
     ),
-    properties=("price_monotone",),
+    properties=("price_monotone", "quick"),
     aliases=("chance", "mixture", "interpolation"),
     cost="fit: two means a model; route: O(n + m log m) a batch",
 )

@@ -75,7 +75,7 @@ CARD = Card(
         "the shared decision needs a quality to hold against a cost.",
         "No confidence intervals, no sampling rule, no weighting by similarity to the prompt.",
     ),
-    properties=("price_monotone", "per_item"),
+    properties=("price_monotone", "per_item", "quick"),
     aliases=("bradley-terry", "elo", "arena"),
     cost="fit: O(n m^2); route: O(m) an item",
 )

@@ -94,7 +94,7 @@ CARD = Card(
         "one bar for the whole table; the code has one per evaluation",
         "AIQ divides by the range of costs, as in the paper; the code by the largest cost",
     ),
-    properties=("learns", "price_monotone", "per_item", "reads_inputs", "sequential"),
+    properties=("learns", "price_monotone", "per_item", "reads_inputs", "sequential", "quick"),
     aliases=("noisy cascade", "cascading router"),
     cost="fit O(m n^2 min(n, b)), b <= 4096 words; a step O(n m q), q = 16",
 )

@@ -92,7 +92,7 @@ CARD = Card(
         "The blend is calibrated by a logistic regression on its mean over the models and on the "
         "differences from that.",
     ),
-    properties=("learns", "price_monotone", "per_item", "reads_inputs"),
+    properties=("learns", "price_monotone", "per_item", "reads_inputs", "quick"),
     aliases=("stacking", "blend", "words and form", "default", "extra trees"),
     cost="fit: nine forests, nine fits of words; route: O(characters + words m + trees m) an item",
 )

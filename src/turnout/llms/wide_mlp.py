@@ -43,11 +43,12 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from turnout.core import Card, Inputs, Outcomes, Pool, _check
-from turnout.core._check import Float, Int
+from turnout.core._check import Float
 from turnout.parts.costs import CostModel, fit_costs
-from turnout.parts.descent import Schedule, cross_entropy, descend, sigmoid
+from turnout.parts.descent import Schedule, sigmoid
 from turnout.parts.encoder import Ready, project
 from turnout.parts.text import TextFeatures, learn_features
+from turnout.parts.wide import Wide, fit_wide
 
 __all__ = ["CARD", "FittedWideMlp", "WideMlp"]
 
@@ -78,15 +79,10 @@ CARD = Card(
         "Outputs start at the mean quality of each model, so a prompt of unknown words gets "
         "about that.",
     ),
-    properties=("learns", "price_monotone", "per_item", "reads_inputs"),
+    properties=("learns", "price_monotone", "per_item", "reads_inputs", "quick"),
     aliases=("widemlp", "wide mlp"),
     cost="fit: O(epochs n w width) for w words a prompt; route: O(w width); memory 4 v width bytes",
 )
-
-
-#: Spread of W at the start. From 1 the words hardly move it and the outputs fit its chance; from
-#: much less it learns the table by heart before it is any good.
-_START = np.float32(0.2)
 
 
 @dataclass(frozen=True)
@@ -136,14 +132,23 @@ class WideMlp:
             reader: TextFeatures | Ready = Ready(int(inputs.shape[1]))
         else:
             reader = learn_features(inputs, max_features=self.vocabulary)
-        embed, shift, read, bias = _train(_words(reader, inputs), outcomes, self, rng=rng)
+        mean = np.clip(outcomes.mean_quality(), 0.01, 0.99)
+        net = fit_wide(
+            _words(reader, inputs),
+            outcomes.quality,
+            self._schedule(),
+            width=self.width,
+            dropout=self.dropout,
+            bias=np.log(mean / (1 - mean)),
+            rng=rng,
+        )
         return FittedWideMlp(
             names=outcomes.names,
             reader=reader,
-            embed=embed,
-            shift=shift,
-            read=read,
-            bias=bias,
+            embed=net.embed,
+            shift=net.shift,
+            read=net.read,
+            bias=net.bias,
             costs=fit_costs(outcomes),
         )
 
@@ -178,9 +183,8 @@ class FittedWideMlp:
             total = self.reader.encode(inputs) @ self.embed
         else:
             total = project(self.reader, inputs, self.embed)
-        hidden = np.maximum(total + self.shift, 0.0)
-        logits = (hidden @ self.read + self.bias).astype(np.float64)
-        return sigmoid(logits), self.costs.predict(inputs)
+        net = Wide(self.embed, self.shift, self.read, self.bias)
+        return sigmoid(net.above(total)), self.costs.predict(inputs)
 
 
 def _words(reader: TextFeatures | Ready, inputs: Inputs) -> Any:
@@ -188,37 +192,3 @@ def _words(reader: TextFeatures | Ready, inputs: Inputs) -> Any:
     if isinstance(reader, Ready):
         return sparse.csr_array(reader.encode(inputs))
     return sparse.csr_array(reader.transform(inputs))
-
-
-def _train(
-    words: Any, outcomes: Outcomes, recipe: WideMlp, *, rng: Generator
-) -> tuple[NDArray[np.float32], ...]:
-    """The four parameters, trained."""
-    n, v = words.shape
-    quality, width = outcomes.quality, recipe.width
-    mean = np.clip(outcomes.mean_quality(), 0.01, 0.99)
-    embed = _START * rng.standard_normal((v, width), dtype=np.float32)
-    shift = np.zeros(width, dtype=np.float32)
-    read = np.zeros((width, outcomes.m), dtype=np.float32)
-    bias = np.log(mean / (1 - mean)).astype(np.float32)
-    keep = 1.0 - recipe.dropout
-
-    def gradients(rows: Int) -> Any:
-        batch = words[rows]
-        # the words of this batch, renumbered: every product below is as small as they are few
-        used, batch.indices = np.unique(batch.indices, return_inverse=True)
-        batch = sparse.csr_array((batch.data, batch.indices, batch.indptr), (len(rows), len(used)))
-        total = batch @ embed[used] + shift
-        mask = (total > 0) & (rng.random(total.shape, dtype=np.float32) < keep)
-        hidden = np.where(mask, total / np.float32(keep), np.float32(0))
-        slope = cross_entropy(hidden @ read + bias, quality[rows])[1].astype(np.float32)
-        back = np.where(mask, (slope @ read.T) / np.float32(keep), np.float32(0))
-        each = [batch.T @ back, back.sum(axis=0), hidden.T @ slope, slope.sum(axis=0)]
-        return each, (used, None, None, None)
-
-    def loss(rows: Int) -> float:
-        hidden = np.maximum(words[rows] @ embed + shift, 0.0)
-        return cross_entropy(hidden @ read + bias, quality[rows])[0]
-
-    descend([embed, shift, read, bias], gradients, loss, n, recipe._schedule(), rng=rng)
-    return embed, shift, read, bias

@@ -186,7 +186,7 @@ class Playing:
             self.play.throw(LimitReached(why))
             self.play.close()  # it called again all the same
         except StopIteration as end:
-            answer = end.value or answer
+            answer = answer if end.value is None else end.value
         except LimitReached:
             pass
         self._end(answer, why)
