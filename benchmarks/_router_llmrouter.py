@@ -3,8 +3,9 @@
 Each is set up as its users do, by a settings file and data files; the settings are those of the
 example that the project has for each. Two things are replaced. The vectors of texts are those of
 `_router_encoder.py` in place of Longformer's, which must be fetched. And its routers name one
-model; here the figures are read by which they choose it. It learns the best model of a prompt,
-of several the first row; rows are written from the cheapest model to the dearest.
+model; here the figures are read by which they choose it. They learn the best model of a prompt,
+of several equally good ones the first row: rows are written in the order of `Task.ranked`. What
+is timed spares them the reading of their model from disk, which they do for every prompt.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def _classifier(task: Task, encode: Encoder, module: str, kind: str, hparam: Any
 
 def mlp(task: Task, encode: Encoder) -> Scores:
     """MLPRouter: probabilities of two hidden layers that tell the best model."""
-    torch = importlib.import_module("torch")
+    torch: Any = importlib.import_module("torch")
     made = _trained(task, encode, "mlprouter", ("MLPRouter", "MLPTrainer"), _MLP)
     model = made.model.eval()
     found = [made.router.idx_to_model[k] for k in range(made.num_classes)]
@@ -93,7 +94,7 @@ def mlp(task: Task, encode: Encoder) -> Scores:
 
 def mf(task: Task, encode: Encoder) -> Scores:
     """MFRouter: its bilinear scores, read as the share of wins against the other models."""
-    torch = importlib.import_module("torch")
+    torch: Any = importlib.import_module("torch")
     made = _trained(task, encode, "mfrouter", ("MFRouter", "MFRouterTrainer"), _MF)
     model = made.model.eval()
     found = [made.router.idx_to_model[k] for k in range(len(made.router.idx_to_model))]
@@ -124,8 +125,8 @@ def graph(task: Task, encode: Encoder) -> Scores:
     on its neighbours in the batch; the models' own vectors are drawn at random, as it does where
     none are given.
     """
-    module = importlib.import_module(f"{_MODELS}.graphrouter.router")
-    torch = importlib.import_module("torch")
+    module: Any = importlib.import_module(f"{_MODELS}.graphrouter.router")
+    torch: Any = importlib.import_module("torch")
     module.get_longformer_embedding = lambda text: torch.from_numpy(encode([text])[0])
     module.call_api = lambda request, **options: {}  # only the choice is asked for
     made = _trained(task, encode, "graphrouter", ("GraphRouter", "GraphTrainer"), _GRAPH)
@@ -148,9 +149,9 @@ def _trained(
     task: Task, encode: Encoder, module: str, kinds: tuple[str, str], hparam: dict[str, Any]
 ) -> Any:
     """Its trainer, after training."""
-    torch = importlib.import_module("torch")
-    found = importlib.import_module(f"{_MODELS}.{module}")
-    order = task.by_cost()
+    torch: Any = importlib.import_module("torch")
+    found: Any = importlib.import_module(f"{_MODELS}.{module}")
+    order = task.ranked()
     rows = [
         {
             "query": text,

@@ -9,6 +9,8 @@ reason. Its times are its own: processor time inside that process, without the w
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import functools
 import itertools
 import json
@@ -198,19 +200,25 @@ class FittedPeer:
         return np.clip(quality.reshape(shape), 0.0, 1.0), self.costs.predict(inputs)
 
     def __del__(self) -> None:
-        self.room.forget(self.key)
+        self.room.forgotten.append(self.key)
         self.folder.cleanup()
 
 
 class Room:
-    """The process that peers of one Python share; it ends when this is forgotten.
+    """The process that peers of one Python share, until this program ends.
 
     Parameters
     ----------
     python : Path
+
+    Attributes
+    ----------
+    forgotten : list of int
+        Keys of peers that nobody holds any more.
     """
 
     def __init__(self, python: Path) -> None:
+        self.forgotten: list[int] = []  # told with the next question, whoever asks it
         self._folder = tempfile.TemporaryDirectory(prefix="turnout-peers-")
         kept = ENVIRONMENT if ENVIRONMENT.is_dir() else Path(self._folder.name)
         self._log = Path(self._folder.name) / "log"
@@ -236,14 +244,14 @@ class Room:
         InputError
             The peer gave up, or the whole process stopped; with the last words.
         """
-        said: dict[str, Any] = {"error": "nothing"}
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        gone, self.forgotten = self.forgotten, []
         try:
-            assert self._process.stdin is not None
-            assert self._process.stdout is not None
-            self._process.stdin.write(json.dumps(asked) + "\n")
+            self._process.stdin.write(json.dumps({**asked, "forget": gone}) + "\n")
             self._process.stdin.flush()
-            said = json.loads(self._process.stdout.readline())
-        except (BrokenPipeError, json.JSONDecodeError):
+            said: dict[str, Any] = json.loads(self._process.stdout.readline())
+        except (BrokenPipeError, ValueError):  # no line, or a pipe that is closed
             self.close()
             written = self._log.read_text(encoding="utf-8", errors="replace")
             said = {"error": (written.strip().splitlines() or ["no reason given"])[-1]}
@@ -257,24 +265,13 @@ class Room:
         """Whether the process has stopped."""
         return self._process.poll() is not None
 
-    def forget(self, key: int) -> None:
-        """Let a fitted peer go, if the process is still there."""
-        if not self.ended:
-            self.ask({"forget": key})
-
     def close(self) -> None:
         """End the process."""
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                try:
+                with contextlib.suppress(BrokenPipeError):  # what was not written yet is lost
                     pipe.close()
-                except BrokenPipeError:  # what was still to be written is lost with it
-                    pass
         self._process.wait(timeout=60)
-
-    def __del__(self) -> None:
-        self.close()
-        self._folder.cleanup()
 
 
 _keys = itertools.count()
@@ -286,6 +283,7 @@ def _room(python: Path) -> Room:
     room = _rooms.get(python)
     if room is None or room.ended:
         room = _rooms[python] = Room(python)
+        atexit.register(room.close)
     return room
 
 

@@ -3,9 +3,8 @@
 Its matrix factorization and its similarity-weighted ranking learn from battles between models;
 here a battle is one of our prompts, won by the model that did better on it. Both ask a service
 for the vectors of texts; its client is replaced by `_router_encoder.py`. What they say is the
-share of prompts like this one that the stronger model wins, and they send it there from a
-threshold on: that is what a price does to scores of 0 and of that share. Its other two routers
-start from weights on a hub.
+share of prompts like this one that the stronger model wins. Its other two routers start from
+weights on a hub.
 """
 
 from __future__ import annotations
@@ -39,12 +38,12 @@ def mf(task: Task, encode: Encoder) -> Scores:
 
     The script's one replaced setting is the length of a vector, 384 for 1536, and the device.
     """
-    torch = importlib.import_module("torch")
-    training = importlib.import_module(
+    torch: Any = importlib.import_module("torch")
+    training: Any = importlib.import_module(
         f"{_ROUTERS}.matrix_factorization.train_matrix_factorization"
     )
-    model = importlib.import_module(f"{_ROUTERS}.matrix_factorization.model")
-    routers = importlib.import_module(f"{_ROUTERS}.routers")
+    model: Any = importlib.import_module(f"{_ROUTERS}.matrix_factorization.model")
+    routers: Any = importlib.import_module(f"{_ROUTERS}.routers")
     model.OPENAI_CLIENT = _client(encode)
     weak, strong = task.pair()
     gain = task.quality[:, strong] - task.quality[:, weak]
@@ -94,8 +93,8 @@ def mf(task: Task, encode: Encoder) -> Scores:
 
 def sw_ranking(task: Task, encode: Encoder) -> Scores:
     """SWRankingRouter, with the two data sets that it loads made of our rows."""
-    datasets = importlib.import_module("datasets")
-    routers = importlib.import_module(f"{_ROUTERS}.routers")
+    datasets: Any = importlib.import_module("datasets")
+    routers: Any = importlib.import_module(f"{_ROUTERS}.routers")
     routers.OPENAI_CLIENT = _client(encode)
     weak, strong = task.pair()
     gain = task.quality[:, strong] - task.quality[:, weak]
@@ -119,9 +118,8 @@ def sw_ranking(task: Task, encode: Encoder) -> Scores:
 def _win_rates(router: Any, encode: Encoder, pair: tuple[int, int]) -> Scores:
     def scores(texts: list[str]) -> Table:
         encode.ahead(texts)
-        table = np.zeros((len(texts), 2))
-        table[:, pair[1]] = [router.calculate_strong_win_rate(text) for text in texts]
-        return table
+        share = np.array([router.calculate_strong_win_rate(text) for text in texts])
+        return np.stack((1.0 - share, share), axis=1)[:, np.argsort(pair)]
 
     return scores
 

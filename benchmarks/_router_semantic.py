@@ -1,8 +1,9 @@
 """semantic-router: a route a model, and the training prompts that the model wins as utterances.
 
-A prompt goes to the cheapest of the models that did best on it. Its own router, index and local
-encoder at their defaults; the encoder's weights are those of `_router_encoder.py`, because its
-default ones must be fetched. Its scores are mean similarities among the five nearest utterances.
+Of several models that did best on a prompt, the first in `Task.ranked` wins it. Its own router,
+index and local encoder at their defaults; the encoder's weights are those of
+`_router_encoder.py`, because its default ones must be fetched. Its scores are mean similarities
+among the five nearest utterances.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def _local(encode: Encoder) -> Any:
 
 def indexed(task: Task, encode: Encoder) -> Scores:
     """IndexedRouter: the confidence in each route, zero for one without a near utterance."""
-    kinds = importlib.import_module("semantic_router")
+    kinds: Any = importlib.import_module("semantic_router")
     with encode.free():
         encoder = _local(encode)
     won: dict[str, list[str]] = {}

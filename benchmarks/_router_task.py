@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from _router_encoder import Encoder  # type: ignore[import-not-found,unused-ignore]
 
-__all__ = ["Adapter", "Scores", "Task", "columns", "read", "shares"]
+__all__ = ["Adapter", "Scores", "Task", "columns", "preference", "read", "shares"]
 
 Table = NDArray[np.float64]
 #: Scores (n, m) of n texts: the higher, the better that model suits the text.
@@ -44,22 +44,27 @@ class Task:
     seed: int
     folder: Path
 
-    def by_cost(self) -> list[int]:
-        """Models from the cheapest on average to the dearest."""
-        seen = ~np.isnan(self.cost)
-        mean = np.where(seen, self.cost, 0.0).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
-        return [int(j) for j in np.argsort(mean, kind="stable")]
+    def ranked(self) -> list[int]:
+        """Models in the order in which they win where several did equally well.
+
+        Of two the cheaper first, so that what is learnt is where the other is needed. Of more
+        the better on average first: routers that learn the best model of a prompt are after
+        quality alone, and would else learn to be content with a poor one.
+        """
+        if len(self.names) == 2:
+            return [int(j) for j in np.argsort(_means(self.cost), kind="stable")]
+        return [int(j) for j in np.argsort(-_means(self.quality), kind="stable")]
 
     def pair(self) -> tuple[int, int]:
         """(weak, strong) of two models, by mean quality."""
-        weak, strong = np.argsort(np.nanmean(self.quality, axis=0), kind="stable")
+        weak, strong = np.argsort(_means(self.quality), kind="stable")
         return int(weak), int(strong)
 
     def winners(self) -> Iterator[tuple[str, str]]:
-        """(text, name of the cheapest of the models that did best), where any did anything."""
-        order = self.by_cost()
-        ranked = np.where(np.isnan(self.quality), -1.0, self.quality)[:, order]
-        for text, row in zip(self.texts, ranked, strict=True):
+        """(text, name of the first of the models that did best), where any did anything."""
+        order = self.ranked()
+        table = np.where(np.isnan(self.quality), -1.0, self.quality)[:, order]
+        for text, row in zip(self.texts, table, strict=True):
             if row.max() > 0:
                 yield text, self.names[order[int(row.argmax())]]
 
@@ -81,7 +86,8 @@ class Adapter:
     models : int, optional
         The number of models that it is made for, where that is fixed.
     calibrated : bool
-        Its scores are expected qualities. Else they only tell which model to prefer.
+        Its scores are expected qualities. Else they only tell which model to prefer, and of two
+        models only their difference is read, as a threshold would be set on it (`preference`).
     """
 
     package: str
@@ -113,3 +119,22 @@ def shares(logits: Table) -> Table:
     m = logits.shape[1]
     result: Table = (wins.sum(axis=2) - 0.5) / (m - 1)
     return result
+
+
+def preference(scores: Table, pair: tuple[int, int]) -> Table:
+    """Scores of two models as zero and the half of one plus their difference.
+
+    A price then sends a prompt to the stronger model from any threshold on that difference, as
+    RouteLLM does on its share of wins; scores that sum to one keep that of the stronger.
+    """
+    weak, strong = pair
+    result = np.zeros_like(scores)
+    result[:, strong] = (1.0 + scores[:, strong] - scores[:, weak]) / 2.0
+    return result
+
+
+def _means(table: Table) -> Table:
+    """Mean of the cells seen of each column; zero where there are none."""
+    seen = ~np.isnan(table)
+    mean: Table = np.where(seen, table, 0.0).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
+    return mean

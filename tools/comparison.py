@@ -45,9 +45,13 @@ APGR of two models (0.5 is a random mixture of the two, the oracle may be above 
 of their mean AIQ above prompt length. Cost to match is the share of the best single model's cost
 at which a method is as good, on two and on nine models; - where it never is. The decision is the
 median processor time for one prompt and the fit that of all folds, both on nine models (else on
-the first table that judged the method). Labels: the fewest labelled prompts, of those tried, from
-which on the method is above prompt length, on two and on nine models. Every method at its own
-settings."""
+the first table that judged the method).
+Peers are routers of other packages, each in its own code on the same prompts, rows and expected
+costs; their times are taken inside their own process, with the encoder that turns a prompt into a
+vector and (in parentheses) without it. Those that only say which model to prefer are held to it,
+and of two models every threshold on the difference is tried. Labels: the fewest labelled prompts,
+of those tried, from which on the method is above prompt length, on two and on nine models. Every
+method at its own settings."""
 
 
 def comparison(level: str, link: Callable[[Entry], str], folder: Path = RESULTS) -> str:
@@ -86,7 +90,8 @@ def comparison(level: str, link: Callable[[Entry], str], folder: Path = RESULTS)
         lines.append(_row([name, *cells, match, *times, labels, needs, entry.claim]))
     for peer in sorted(_peers(tasks), key=lambda one: -_rank(tasks, one)):
         cells = [_told(tasks[task], peer) for task in shown]
-        lines.append(_row([f"{peer} (peer)", *cells, _match(tasks, peer), *blank[:3], "", ""]))
+        times = [_peer_decision(tasks, peer), _time(tasks, peer, "fit_seconds")]
+        lines.append(_row([f"{peer} (peer)", *cells, _match(tasks, peer), *times, "-", "", ""]))
     return "\n\n".join(
         ["## All of them, side by side", "\n".join(lines), _ABOUT, _made(document, tasks, shown)]
     )
@@ -154,6 +159,13 @@ def _time(tasks: dict[str, Any], method: str, key: str) -> str:
         if value is not None:
             return f"{value:,.0f}" if value >= 10 else f"{value:g}"
     return "-"
+
+
+def _peer_decision(tasks: dict[str, Any], peer: str) -> str:
+    """With its encoder, and without it where it has one."""
+    whole = _time(tasks, peer, "decision_us")
+    rest = _time(tasks, peer, "decision_us_without_encoder")
+    return whole if rest == "-" else f"{whole} ({rest})"
 
 
 def _labels(points: Sequence[dict[str, Any]], method: str) -> str:

@@ -59,7 +59,11 @@ def document() -> dict[str, Any]:
         "knn": row(0.63, [0.03, 0.01, 0.05], fit_seconds=2.0),
         "length": row(0.61, [0.01, -0.01, 0.02]),
         "scikit-learn": row(0.62, [0.02, 0.01, 0.03], peer=True),
-    }
+        "elsewhere": row(
+            0.60, [0.0, -0.01, 0.01], peer=True, fit_seconds=300.0, decision_us=56000.0,
+            decision_us_without_encoder=480.0,
+        ),
+    }  # fmt: skip
     task = {"title": "Nine", "measure": "aiq", "protocol": "5 folds", "judged": 10, "rows": rows}
     return {"settings": {"seed": 0}, "tasks": {"nine": task}}
 
@@ -85,7 +89,8 @@ def test_best_is_bold_and_no_better_than_length_is_in_parentheses(
     assert rows["[`knn`](llms/knn.md)"][0] == "0.630"
     assert rows["[`length`](llms/length.md)"][0] == "(0.610)"
     assert rows["[`ratings`](llms/ratings.md)"][0] == "-"
-    assert rows["scikit-learn (peer)"][0] == "0.620"
+    assert rows["scikit-learn (peer)"][:4] == ["0.620", "-", "-", "-"]
+    assert rows["elsewhere (peer)"][:4] == ["(0.600)", "-", "56,000 (480)", "300"]
     assert names.index("[`linear`](llms/linear.md)") < names.index("[`knn`](llms/knn.md)")
     assert "10 rows judged" in text
     assert "`answers`" not in text
@@ -135,30 +140,124 @@ def table(n: int, seed: int) -> Outcomes:
 
 @pytest.mark.slow
 def test_a_peer_is_judged_in_its_own_process(routers: ModuleType) -> None:
-    """The whole way: fitted, asked, judged beside a method, and recorded without times."""
+    """The whole way: fitted, asked, judged beside a method, and recorded with its own times."""
     data = routers.Data(table(60, 0), table(30, 1))
-    methods, away = routers.entries(data, ["length", "scikit-learn", "routellm"])
+    methods, away = routers.entries(data, ["length", "scikit-learn"])
     assert set(methods) == {"length", "scikit-learn"}
-    assert "routellm" in away
     found = routers.judge(data, methods, 0)
-    made = routers.record("two", found, away)
+    made = routers.record("two", found, away, methods)
     peer = made["rows"]["scikit-learn"]
     assert peer["peer"]
     assert peer["aiq"][0] > made["rows"]["length"]["aiq"][0]
-    assert "decision_us" not in peer
+    times = methods["scikit-learn"].times
+    assert len(times.fits) == 1
+    assert len(times.single) >= 30, "each prompt judged is timed alone"
+    assert 0 < peer["fit_seconds"] < 10
+    assert 0 < peer["decision_us"] < 1e6
+    assert "decision_us_without_encoder" not in peer, "it reads words, not vectors"
     assert made["rows"]["length"]["decision_us"] > 0
-    assert made["left_out"] == {"routellm": away["routellm"]}
     with pytest.raises(InputError, match=r"--method must be a method or a peer"):
         routers.entries(data, ["nobody"])
 
 
-def test_a_peer_that_stops_is_one_clear_error(
-    routers: ModuleType, monkeypatch: pytest.MonkeyPatch
+def test_peers_that_are_not_installed_are_left_out_by_name(
+    routers: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Its last words are told, and its process has ended."""
-    peer = sys.modules["_router_peers"].Peer("no-such-peer", Path(sys.executable))
+    """Each with its package; the benchmark runs without them."""
+    peers = sys.modules["_router_peers"]
+    monkeypatch.setattr(peers, "_modules", lambda python: frozenset({"sklearn"}))
+    found, away = peers.present(tmp_path)
+    assert set(found) == {"scikit-learn"}
+    assert set(found) | set(away) == set(peers.PEERS)
+    assert away["llmrouter-knn"] == f"llmrouter-lib is not installed (no {tmp_path.name})"
+
+
+def test_a_peer_that_gives_up_is_one_clear_error(routers: ModuleType) -> None:
+    """Its last words are told; one made for another number of models is not even asked."""
+    peer = sys.modules["_router_peers"].Peer
     with pytest.raises(InputError, match=r"peer must go on running; got .*no-such-peer"):
-        peer.fit(table(10, 0), table(10, 0).pool(), rng=np.random.default_rng(0))
+        peer("no-such-peer", Path(sys.executable)).fit(
+            table(10, 0), table(10, 0).pool(), rng=np.random.default_rng(0)
+        )
+    three = Outcomes(
+        inputs=["a", "b"], names=("x", "y", "z"), quality=np.ones((2, 3)), cost=np.ones((2, 3))
+    )
+    with pytest.raises(InputError, match=r"routellm-mf must be given 2 models; got 3"):
+        peer("routellm-mf", Path(sys.executable)).fit(
+            three, three.pool(), rng=np.random.default_rng(0)
+        )
+
+
+def test_a_process_that_stops_is_one_clear_error(routers: ModuleType) -> None:
+    """And the next peer gets a new one."""
+    peers = sys.modules["_router_peers"]
+    false = Path("/bin/false")
+    with pytest.raises(InputError, match=r"peer must go on running; got 'no reason given'"):
+        peers.Peer("scikit-learn", false).fit(
+            table(10, 0), table(10, 0).pool(), rng=np.random.default_rng(0)
+        )
+    assert peers._rooms[false].ended
+
+
+class Counter:
+    """Encodes a text as its length, and notes which texts it was given."""
+
+    def __init__(self) -> None:
+        self.given: list[str] = []
+
+    def encode(self, texts: list[str], **options: Any) -> np.ndarray:
+        self.given += texts
+        return np.array([[float(len(text))] * 384 for text in texts])
+
+
+def test_a_text_is_encoded_once_and_charged_each_time(routers: ModuleType, tmp_path: Path) -> None:
+    """From the file the vector is the same and the seconds are owed; single prompts bypass it."""
+    kind = sys.modules["_router_encoder"].Encoder
+    first, second = (kind(tmp_path / "vectors") for _ in range(2))
+    first._model, second._model = Counter(), Counter()
+    once = first(["a", "bb", "a"])
+    assert first._model.given == ["a", "bb"]
+    assert first.owed == 0
+    again = second(["bb", "a", "ccc"])
+    assert second._model.given == ["ccc"]
+    assert again[:2].tolist() == once[[1, 0]].tolist()
+    assert 0 < second.owed < second.seconds
+    assert second.owed == pytest.approx(first.seconds)
+    second.keep = False
+    before = second.owed
+    second.ahead(["a"])
+    second(["a"])
+    assert second._model.given == ["ccc", "a"]
+    assert second.owed == before
+
+
+def test_preferences_between_two_models_reach_every_threshold(routers: ModuleType) -> None:
+    """Weak at zero and strong at its share; more models keep the shares of their wins."""
+    task = sys.modules["_router_task"]
+    share = np.array([[0.8, 0.2], [0.1, 0.9]])
+    assert task.preference(share, (0, 1)) == pytest.approx(np.array([[0.0, 0.2], [0.0, 0.9]]))
+    assert task.preference(share, (1, 0))[:, 1].tolist() == [0.0, 0.0]
+    even = task.shares(np.zeros((1, 3)))
+    assert even.tolist() == [[0.5, 0.5, 0.5]]
+    odds = task.shares(np.log(np.array([[3.0, 1.0]])))
+    assert odds[0].tolist() == pytest.approx([0.75, 0.25])
+
+
+def test_who_wins_where_several_do_equally_well(routers: ModuleType) -> None:
+    """Of two the cheaper, of more the better on average; nobody where nobody is right."""
+    kind = sys.modules["_router_task"].Task
+
+    def winners(quality: list[list[float]], cost: list[float]) -> list[tuple[str, str]]:
+        n, m = len(quality), len(cost)
+        names = list("xyz"[:m])
+        texts = [f"{i}" for i in range(n)]
+        made = kind(texts, names, np.array(quality), np.tile(cost, (n, 1)), 0, Path())
+        return list(made.winners())
+
+    two = [[1.0, 1.0], [1.0, 0.0], [0.0, 0.0]]
+    assert winners(two, [2.0, 1.0]) == [("0", "y"), ("1", "x")]
+    three = [[1.0, 1.0, 0.0], [0.0, 1.0, float("nan")], [0.0, 0.0, 1.0]]
+    assert winners(three, [1.0, 2.0, 3.0]) == [("0", "y"), ("1", "y"), ("2", "z")]
 
 
 def test_what_is_run_again_replaces_what_was_there_and_nothing_else(routers: ModuleType) -> None:

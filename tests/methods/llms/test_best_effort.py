@@ -102,6 +102,17 @@ def test_predictions_keep_their_order_far_below_zero(fitted) -> None:
     assert low[0, 1] > low[1, 1] > 0.0
 
 
+def test_what_is_delivered_by_hand(fitted) -> None:
+    """Values (3.4, 3.1) of qualities (0.4, 0.5): the best is worth 0.5, the other 0.3 less."""
+    from dataclasses import replace
+
+    weights = tuple(np.zeros_like(w) for w in fitted.network.weights[:5])
+    network = QNetwork((*weights, np.array([3.0, 2.6])), base=True)
+    policy = replace(fitted, network=network)
+    found = policy.delivered(np.array([[0.4, 0.5]]), Load(np.zeros(2)))
+    assert found[0].tolist() == pytest.approx([0.5, 0.2])
+
+
 def test_without_latencies_cost_is_time() -> None:
     """The unit is then the mean answer of the dearest, and blank cells are the column's mean."""
     assert at_rest(_table(latency=False))[0].tolist() == pytest.approx([1 / 9, 1.0])

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import sparse
 
 from turnout.core import InputError, Outcomes
-from turnout.llms import wide_mlp as module
 from turnout.llms.wide_mlp import FittedWideMlp, WideMlp
 from turnout.parts.costs import CostModel
 from turnout.parts.encoder import Ready
@@ -35,38 +33,6 @@ def test_prediction_by_hand() -> None:
     quality, cost = fitted.predict(np.array([[3.0, 4.0]]))
     assert quality == pytest.approx(np.array([[0.5, 0.75]]), abs=1e-6)
     assert cost.tolist() == [[1.0, 2.0]]
-
-
-def test_gradients_are_derivatives(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without dropout, what training follows is the slope of the loss it reports."""
-    rng = np.random.default_rng(0)
-    words = sparse.csr_array((rng.random((5, 4)) < 0.6) * rng.random((5, 4)), dtype=np.float32)
-    quality = rng.random((5, 2))
-    quality[0, 1] = np.nan
-    table = Outcomes(inputs=np.eye(5), names=("a", "b"), quality=quality, cost=np.ones((5, 2)))
-    taken = {}
-
-    def watch(parameters, gradients, loss, n, schedule, *, rng) -> int:
-        taken.update(parameters=parameters, gradients=gradients, loss=loss)
-        return 0
-
-    monkeypatch.setattr(module, "descend", watch)
-    module._train(words, table, WideMlp(width=3, dropout=0.0), rng=np.random.default_rng(3))
-    parameters, rows = taken["parameters"], np.array([3, 0, 2])
-    parameters[2][...] = rng.standard_normal((3, 2))
-    slopes, touched = taken["gradients"](rows)
-    full = np.zeros_like(parameters[0])
-    full[touched[0]] = slopes[0]
-    for parameter, slope in zip(parameters, [full, *slopes[1:]], strict=True):
-        assert slope.shape == parameter.shape
-        for cell in np.ndindex(parameter.shape):
-            before = parameter[cell]
-            parameter[cell] = before + np.float32(1e-3)
-            high = taken["loss"](rows)
-            parameter[cell] = before - np.float32(1e-3)
-            low = taken["loss"](rows)
-            parameter[cell] = before
-            assert (high - low) / 2e-3 == pytest.approx(float(slope[cell]), abs=1e-3)
 
 
 def test_unknown_words_get_about_the_means() -> None:
