@@ -14,13 +14,15 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from turnout.lab import conversations
 from turnout.llms.arch_router import OTHER, CrossScorer, Policy, Similarity
+from turnout.parts.cross_scorer import FittedCrossScorer
 
 THRESHOLDS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
 
@@ -85,7 +87,7 @@ def _laboratory(seed: int) -> dict[str, float]:
 _NONE = ("thanks", "aside")
 
 
-def _clinc(seed: int, data: Path) -> tuple[CrossScorer, dict[str, float]]:
+def _clinc(seed: int, data: Path) -> tuple[FittedCrossScorer, dict[str, float]]:
     """Intents by their names: 100 to learn from, 50 unseen, and questions that are none."""
     rng = np.random.default_rng(seed)
     with (data / "levels/prompts/clinc150_train.csv").open(encoding="utf-8", newline="") as file:
@@ -117,10 +119,10 @@ def _clinc(seed: int, data: Path) -> tuple[CrossScorer, dict[str, float]]:
     }
 
 
-def _fields(scorer: CrossScorer, data: Path) -> dict[str, float]:
+def _fields(scorer: FittedCrossScorer, data: Path) -> dict[str, float]:
     """Law, finance and health by one sentence each: what is right, without a fit."""
     folder = data / "levels/prompts"
-    asked = {"law": [], "finance": [], "health": []}
+    asked: dict[str, list[str]] = {"law": [], "finance": [], "health": []}
     for line in _lines(folder / "legalbench_fewshot.jsonl"):
         asked["law"].append(json.loads(line)["text"])
     for line in _lines(folder / "pubmedqa_questions.jsonl")[:300]:
@@ -147,23 +149,25 @@ def _lines(path: Path) -> list[str]:
         return list(file)
 
 
-def _best(matcher, talks, policies: Sequence[Policy]) -> list[str]:
+def _best(matcher: Any, talks: Iterable[Any], policies: Sequence[Policy]) -> list[str]:
     names = [*(policy.name for policy in policies), OTHER]
     return [names[j] for j in matcher.scores(list(talks), policies).argmax(axis=1)]
 
 
-def _share(matcher, policies: Sequence[Policy], rows: list[dict[str, str]]) -> float:
+def _share(matcher: Any, policies: Sequence[Policy], rows: list[dict[str, str]]) -> float:
     found = _best(matcher, [_said(row["text"]) for row in rows], policies)
     want = [OTHER if row["intent"] == "oos" else row["intent"] for row in rows]
     return float(np.mean([a == b for a, b in zip(found, want, strict=True)]))
 
 
-def _routes(matcher, policies: Sequence[Policy], talks) -> list[list[str]]:
+def _routes(matcher: Any, policies: Sequence[Policy], talks: Sequence[Any]) -> list[list[str]]:
     """Route of each user turn, from what was said up to it."""
     begun = [talk.messages[: 2 * u + 1] for talk in talks for u in range(len(talk.routes))]
     found = iter(_best(matcher, begun, policies))
     return [[next(found) for _ in talk.routes] for talk in talks]
 
 
-def _judge(matcher, policies: Sequence[Policy], talks) -> conversations.Accuracy:
+def _judge(
+    matcher: Any, policies: Sequence[Policy], talks: Sequence[Any]
+) -> conversations.Accuracy:
     return conversations.accuracy(talks, _routes(matcher, policies, talks))

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from turnout.bench import read
 from turnout.core import Budget, Outcomes, Pool
+from turnout.core._check import Int
 from turnout.lab import puzzles
 from turnout.llms.fusion_factory import (
     BALANCE,
@@ -51,7 +53,7 @@ def _puzzles(seed: int) -> dict[str, float]:
     turned = rng.permutation(len(library.templates))
     random = replace(library, templates=tuple(library.templates[i] for i in turned))
 
-    def share(thoughts, k: int) -> float:
+    def share(thoughts: Any, k: int) -> float:
         play = ThoughtPlay(thoughts=thoughts, predictor=fitted, k=k)
         right = []
         for question in test.inputs:
@@ -85,7 +87,9 @@ def _puzzles(seed: int) -> dict[str, float]:
     }
 
 
-def _routed(train: Outcomes, test: Outcomes, learner, rng) -> dict[str, float]:
+def _routed(
+    train: Outcomes, test: Outcomes, learner: Any, rng: np.random.Generator
+) -> dict[str, float]:
     fitted = FusionFactory(learner=learner).fit(train, train.pool(), rng=rng)
     think = np.array([name.endswith("_think") for name in train.names])
     share = {}
@@ -109,7 +113,7 @@ def _routed(train: Outcomes, test: Outcomes, learner, rng) -> dict[str, float]:
     }
 
 
-def _gain(fitted, train: Outcomes, test: Outcomes, scenario: Scenario):
+def _gain(fitted: Any, train: Outcomes, test: Outcomes, scenario: Scenario) -> tuple[float, Int]:
     """Mean score of the router's choices, less that of the one best on the training rows."""
     ranges = fit_ranges(train)
     learnt = scenario.score(*ranges.normalised(train))

@@ -14,12 +14,16 @@ light encoder's vectors tell the domains of short queries badly apart by their c
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.random import Generator
 
 from turnout.bench import beir
 from turnout.core import Outcomes
+from turnout.core._check import Float, Int
 from turnout.lab import retrieval
 from turnout.llms.router_retriever import (
     QueryExpert,
@@ -32,6 +36,9 @@ from turnout.parts.encoder import fit_encoder
 
 DOMAINS = 5
 
+#: Queries as vectors, and the document that each wants.
+Asked: TypeAlias = tuple[Float, Int]
+
 
 def run(seed: int, data: Path | None) -> dict[str, float]:
     return {**_vectors(seed), **_texts(seed)}
@@ -40,7 +47,17 @@ def run(seed: int, data: Path | None) -> dict[str, float]:
 class _Trial:
     """Queries of all domains by the shared encoder, the experts, and what they earn."""
 
-    def __init__(self, train, group, test, documents, *, rank, whole, rng) -> None:
+    def __init__(
+        self,
+        train: list[Asked],
+        group: list[Asked],
+        test: list[Asked],
+        documents: Float,
+        *,
+        rank: int,
+        whole: int,
+        rng: Generator,
+    ) -> None:
         self.documents, self.test = documents, test
         d = documents.shape[1]
         self.experts = [
@@ -63,24 +80,24 @@ class _Trial:
             names=self.names,
             quality=quality,
             cost=np.ones(quality.shape),
-            group=[f"set{t}" for t in self.labels],
+            group=tuple(f"set{t}" for t in self.labels),
         )
         self.router = RouterRetriever().fit(self.table, self.table.pool(), rng=rng)
 
-    def earned(self, asked, wanted):
+    def earned(self, asked: Float, wanted: Int) -> Float:
         return expert_quality(self.experts, asked, self.documents, wanted)
 
-    def routed(self, router, asked, wanted) -> float:
+    def routed(self, router: Any, asked: Float, wanted: Int) -> float:
         """nDCG@10 of the expert of the nearest pilot."""
         columns = [self.names.index(name) for name in router.names]
         chosen = router.predict(asked)[0].argmax(axis=1)
         earned = self.earned(asked, wanted)[:, columns]
         return float(earned[np.arange(len(asked)), chosen].mean())
 
-    def single(self, expert, asked, wanted) -> float:
+    def single(self, expert: QueryExpert, asked: Float, wanted: Int) -> float:
         return float(expert_quality([expert], asked, self.documents, wanted).mean())
 
-    def classified(self, asked, wanted) -> float:
+    def classified(self, asked: Float, wanted: Int) -> float:
         """The expert of the data set that a logistic regression takes a query to be of."""
         from sklearn.linear_model import LogisticRegression
 
@@ -117,7 +134,7 @@ def _vectors(seed: int) -> dict[str, float]:
     world = retrieval.vector_world(DOMAINS, 2000, rng=rng)
     shared = world.turns.transpose(0, 2, 1).mean(axis=0)
 
-    def asked(n: int, t: int):
+    def asked(n: int, t: int) -> Asked:
         queries, wanted = world.ask(n, t, rng=rng)
         return queries @ shared, wanted
 
@@ -169,7 +186,7 @@ def _texts(seed: int) -> dict[str, float]:
             vectors = np.asarray(encoder.encode(list(read.queries.values())), dtype=float)
             sets.append((vectors, wanted))
         parts.append(sets)
-    trial = _Trial(*parts, documents, rank=32, whole=64, rng=rng)
+    trial = _Trial(parts[0], parts[1], parts[2], documents, rank=32, whole=64, rng=rng)
     scores = trial.scores()
     # the reader's own measure, over the rankings of one expert, is the same figure
     first = found(trial.experts[0].encode(parts[2][0][0]), documents, 10)
@@ -180,7 +197,7 @@ def _texts(seed: int) -> dict[str, float]:
     return {**{f"text_{key}": value for key, value in scores.items()}, **_gaps(scores, "text_")}
 
 
-def _collection(world, texts, wanted) -> beir.Collection:
+def _collection(world: Any, texts: Sequence[str], wanted: Int) -> beir.Collection:
     return beir.Collection(
         documents={f"d{j}": text for j, text in enumerate(world.documents)},
         queries={f"q{i}": text for i, text in enumerate(texts)},

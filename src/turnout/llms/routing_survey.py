@@ -121,7 +121,7 @@ BUILT_OF = (
     ("parts.qlearning", "reinforcement.q_learning"),
     ("parts.queue_learning", "reinforcement.q_learning"),
     ("parts.exploring", "reinforcement.bandit"),
-    ("parts.policy_play", "generative.prompted"),
+    ("parts.preference_play", "generative.prompted"),
     ("parts.matching", "generative.prompted"),
     ("parts.sdm", "cascade.verifier"),
     ("parts.judge", "cascade.verifier"),

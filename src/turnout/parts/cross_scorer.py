@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from turnout.core import InputError, _check
 from turnout.core._check import Float, Int
 from turnout.parts.descent import Schedule, descend, sigmoid
-from turnout.parts.policies import Policy, Talked, trimmed
+from turnout.parts.preferences import Policy, Talked, trimmed
 from turnout.parts.words import grams
 
 __all__ = ["CrossScorer", "FittedCrossScorer"]

@@ -14,7 +14,7 @@ import numpy as np
 
 from turnout.core import _check
 from turnout.core._check import Float
-from turnout.parts.policies import OTHER, Policy, Talked, conversation_of, unique
+from turnout.parts.preferences import OTHER, Policy, Talked, conversation_of, unique
 from turnout.parts.text import learn_features
 from turnout.parts.words import grams_of
 

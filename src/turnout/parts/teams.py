@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from turnout.core import Call, InputError, Reply, _check
 from turnout.parts.clauses import clauses, filled
 
-__all__ = ["MODES", "Chat", "Member", "Plain", "Playing", "Role", "Team", "most"]
+__all__ = ["MODES", "Chat", "Member", "Plain", "Playing", "Role", "TaskRoles", "Team", "most"]
 
 #: The ways of working together, and how a router reads them.
 MODES = {

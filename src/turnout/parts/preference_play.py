@@ -9,7 +9,7 @@ import numpy as np
 from numpy.random import Generator
 
 from turnout.core import Budget, Call, InputError, LimitReached, Play, Pool, _check
-from turnout.parts.policies import (
+from turnout.parts.preferences import (
     INSTRUCTION,
     OTHER,
     Policies,

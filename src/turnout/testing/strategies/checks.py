@@ -1,134 +1,38 @@
-"""The contract of strategies: what any route of several steps must keep to.
-
-::
-
-    from turnout.testing.strategies import StrategyCase, check
-
-    check(StrategyCase(make=lambda: my_strategy, ask=world, items=("a question",)))
-
-A strategy is played over a small world that answers, and over worlds in which every destination
-is silent, fails, or talks nonsense.
-"""
+"""What any route of several steps must keep to, one function a property."""
 
 from __future__ import annotations
 
 import pickle
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, cast
 
 import numpy as np
 
-from turnout.core import Budget, Call, Card, InputError, Pool, Reply, Strategy, TurnoutError
+from turnout.core import Budget, Call, InputError, Pool, Reply, TurnoutError
 from turnout.parts import store
-from turnout.parts.playing import Ask, Limits, Played, Playing, run
-from turnout.testing.contract import Check, Report, Result, refuse_unknown
-from turnout.testing.contract import run_check as _run_check
+from turnout.parts.playing import Limits, Played, Playing, run
+from turnout.testing.strategies.subject import MANY, StrategySubject
 from turnout.testing.subject import ContractError, NotApplicable
 from turnout.testing.watch import changed, global_rng, other_global_rng
 
 __all__ = [
-    "CHECKS",
-    "StrategyCase",
-    "StrategySubject",
-    "check",
-    "checks_for",
-    "known",
-    "run_check",
+    "down_never_called",
+    "ends_on_any_reply",
+    "global_rng_untouched",
+    "halted_anywhere",
+    "nothing_before_it_starts",
+    "odd_items",
+    "one_destination",
+    "pickle_round_trip",
+    "plays_apart",
+    "pool_order",
+    "price_monotone",
+    "same_rng_same_play",
+    "store_round_trip",
+    "unknown_destination_refused",
 ]
 
-#: Calls after which a strategy is said not to end by itself.
-_MANY = 200
 _PRICES = (0.0, 1.0, 100.0, 1e4, 1e7)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class StrategyCase:
-    """A small strategy and the world it is played in.
-
-    Parameters
-    ----------
-    make : callable
-        Makes the strategy, fitted and small; called twice, and must give the same both times.
-    ask : callable
-        Answers its calls, always the same way.
-    items : tuple of str
-        Some inputs.
-    pool : Pool, optional
-        By default the strategy's names at no price.
-    xfail : mapping of str to str
-        Check name to the reason why it cannot hold; strict.
-
-    Raises
-    ------
-    InputError
-        There are no items, or a reason is empty.
-    """
-
-    make: Callable[[], Strategy]
-    ask: Ask
-    items: tuple[str, ...]
-    pool: Pool | None = None
-    xfail: Mapping[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if not self.items:
-            raise InputError("case.items", "hold an input", self.items, "Add one.")
-        for name, reason in self.xfail.items():
-            if not isinstance(reason, str) or not reason.strip():
-                raise InputError(f"case.xfail[{name!r}]", "give a reason", reason, "Say why.")
-        object.__setattr__(self, "xfail", MappingProxyType(dict(self.xfail)))
-
-
-@dataclass
-class StrategySubject:
-    """A strategy under test."""
-
-    case: StrategyCase
-    card: Card
-
-    @cached_property
-    def strategy(self) -> Strategy:
-        """Made once, shared by the checks."""
-        return self.case.make()
-
-    @cached_property
-    def pool(self) -> Pool:
-        """Where it may send."""
-        return self.case.pool or Pool(names=tuple(self.strategy.names))
-
-    def play(
-        self,
-        item: str,
-        *,
-        strategy: Strategy | None = None,
-        ask: Ask | None = None,
-        pool: Pool | None = None,
-        price: float = 0.0,
-    ) -> Played:
-        """One play to its end; it must end by itself."""
-        found = run(
-            strategy or self.strategy,
-            item,
-            ask or self.case.ask,
-            pool or self.pool,
-            budget=Budget(price=price),
-            rng=np.random.default_rng(7),
-            limits=Limits(calls=_MANY),
-        )
-        if found.stopped:
-            raise ContractError(f"a play must end by itself; it made {_MANY} calls on {item!r}")
-        if not isinstance(found.answer, str):
-            raise ContractError(f"a play must return a text; got {type(found.answer).__name__}")
-        return found
-
-    def plays(self, **how: Any) -> list[Played]:
-        """One play of each item."""
-        return [self.play(item, **how) for item in self.case.items]
 
 
 def _silent(call: Call) -> Reply:
@@ -280,75 +184,10 @@ def _started(subject: StrategySubject, item: str) -> Playing:
     play = subject.strategy.play(
         item, subject.pool, budget=Budget(price=0.0), rng=np.random.default_rng(7)
     )
-    return Playing(play, subject.pool, Limits(calls=_MANY))
+    return Playing(play, subject.pool, Limits(calls=MANY))
 
 
 def _same(first: list[Played], again: list[Played], what: str) -> None:
     for one, two in zip(first, again, strict=True):
         if one.calls != two.calls or one.answer != two.answer:
             raise ContractError(f"{what} must play the same; {one.calls} became {two.calls}")
-
-
-def _named(*functions: Callable[[StrategySubject], None], claim: str = "") -> tuple[Check, ...]:
-    return tuple(Check(each.__name__, cast("Any", each), claim) for each in functions)
-
-
-#: Every check, in the order in which they run.
-CHECKS = (
-    *_named(
-        ends_on_any_reply,
-        odd_items,
-        down_never_called,
-        one_destination,
-        pool_order,
-        unknown_destination_refused,
-        same_rng_same_play,
-        global_rng_untouched,
-        plays_apart,
-        nothing_before_it_starts,
-        halted_anywhere,
-        pickle_round_trip,
-        store_round_trip,
-    ),
-    *_named(price_monotone, claim="price_monotone"),
-)
-
-
-def checks_for(card: Card) -> list[Check]:
-    """The checks a card implies."""
-    return [item for item in CHECKS if not item.claim or item.claim in card.properties]
-
-
-def run_check(subject: StrategySubject, item: Check) -> Result:
-    """Run one check and say what came of it; exemptions are counted in, strictly."""
-    return _run_check(cast("Any", subject), item)
-
-
-def known(case: StrategyCase) -> None:
-    """Refuse an exemption from a check that does not exist."""
-    refuse_unknown(case.xfail, CHECKS)
-
-
-def check(case: StrategyCase, *, card: Card) -> Report:
-    """Run a strategy through the whole contract.
-
-    Parameters
-    ----------
-    case : StrategyCase
-    card : Card
-        What it claims.
-
-    Returns
-    -------
-    Report
-        Every check with its status and seconds, when none failed.
-
-    Raises
-    ------
-    ContractError
-        At least one check failed or one exemption is stale; all of them are listed.
-    """
-    known(case)
-    subject = StrategySubject(case, card)
-    results = tuple(run_check(subject, item) for item in checks_for(card))
-    return Report(card.name, results).settled(subject.strategy)
