@@ -19,6 +19,7 @@ from turnout.catalog import Entry
 __all__ = ["RESULTS", "comparison"]
 
 RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results"
+CLAIMS = Path(__file__).resolve().parents[1] / "claims"
 
 #: Tasks with a column of their own, and what it is called.
 _COLUMNS = {
@@ -80,7 +81,9 @@ def comparison(level: str, link: Callable[[Entry], str], folder: Path = RESULTS)
         cells = [_figure(tasks[task], name) for task in shown]
         match = _match(tasks, name)
         lines.append(_row([f"*{title}*", *cells, match, *blank[:3], "", ""]))
-    for entry in sorted(catalog.methods(level), key=lambda one: -_rank(tasks, one.method)):
+    entries = catalog.methods(level)
+    judged = [one for one in entries if any(one.method in task["rows"] for task in tasks.values())]
+    for entry in sorted(judged, key=lambda one: -_rank(tasks, one.method)):
         cells = [_told(tasks[task], entry.method) for task in shown]
         times = [_time(tasks, entry.method, key) for key in ("decision_us", "fit_seconds")]
         labels = _labels(points, entry.method)
@@ -93,8 +96,37 @@ def comparison(level: str, link: Callable[[Entry], str], folder: Path = RESULTS)
         times = [_peer_decision(tasks, peer), _time(tasks, peer, "fit_seconds")]
         lines.append(_row([f"{peer} (peer)", *cells, _match(tasks, peer), *times, "-", "", ""]))
     return "\n\n".join(
-        ["## All of them, side by side", "\n".join(lines), _ABOUT, _made(document, tasks, shown)]
+        [
+            "## All of them, side by side",
+            "\n".join(lines),
+            _ABOUT,
+            _made(document, tasks, shown),
+            _elsewhere([entry for entry in entries if entry not in judged], link),
+        ]
     )
+
+
+def _elsewhere(entries: Sequence[Entry], link: Callable[[Entry], str]) -> str:
+    """What no table of single answers can judge: the figure of its own claim."""
+    head = ["method", "sends", "measured in small", "band", "learns from", "needs", "claim"]
+    lines = [_row(head), _row(["---"] * len(head))]
+    for entry in entries:
+        found = _load(CLAIMS / entry.level / entry.method / "result.json")
+        measure, band = "-", "-"
+        if found:
+            measure = f"{found['measure'].replace('_', ' ')}: {found['value']:.3g}"
+            low, high = (float(end) for end in found["band"])
+            band = f"{low:g} to {high:g}"
+        name = f"[`{entry.method}`]({link(entry)})"
+        signal = ", ".join(entry.card.signal)
+        cells = [name, entry.card.routes, measure, band, signal, _needs(entry), entry.claim]
+        lines.append(_row(cells))
+    about = (
+        "Their destinations or their questions are not those of the tables above: pipelines, "
+        "retrievers, knowledge bases, teams, several calls for one request. So each stands here "
+        "with the main figure of its claim, which says against what."
+    )
+    return "\n\n".join(["### Judged by their own claims", about, "\n".join(lines)])
 
 
 def _load(path: Path) -> dict[str, Any]:

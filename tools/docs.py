@@ -28,7 +28,7 @@ from turnout.catalog import Entry
 from turnout.catalog.claims import PACKAGED
 from turnout.catalog.reading import read_docstring
 from turnout.core.card import PROPERTIES
-from turnout.testing import CHECKS, Check, checks_for, gates
+from turnout.testing import CHECKS, Check, checks_for, gates, strategies
 from turnout.testing.claims import Claim, claims_in, read_result
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -169,6 +169,11 @@ def gate_checks_table(path: Path) -> str:
     return _checks_rows(gates.CHECKS, "every gate")
 
 
+def strategy_checks_table(path: Path) -> str:
+    """One row a check of the contract of strategies."""
+    return _checks_rows(strategies.CHECKS, "every strategy")
+
+
 def _checks_rows(checks: Iterable[Check], everybody: str) -> str:
     rows = ["| check | states | asked of |", "|---|---|---|"]
     for check in checks:
@@ -226,6 +231,8 @@ def method_page(entry: Entry, claim: Claim | None) -> str:
         parts.append(f"## `{entry.recipe}`\n\n{use}")
         parts.append(as_markdown(class_docstring(entry.file, entry.recipe)))
         implied = gates.checks_for if entry.level in GATES else checks_for
+        if "multi_step" in card.properties:
+            implied = strategies.checks_for
         checks = len(implied(card))
         claimed = [f"`{name}`: {PROPERTIES[name]}" for name in card.properties]
         parts.append(_bullets("Properties", tuple(claimed)))
@@ -300,8 +307,10 @@ def contract_page() -> str:
     path = DOCS / "reference" / "contract.md"
     about = as_markdown(module.__doc__ or "")
     of_gates = as_markdown(importlib.import_module("turnout.testing.gates").__doc__ or "")
+    of_strategies = as_markdown(strategies.__doc__ or "")
     return (
         f"# The contract\n\n{about}\n\n{checks_table(path)}\n\n"
+        f"## Strategies\n\n{of_strategies}\n\n{strategy_checks_table(path)}\n\n"
         f"## Gates\n\n{of_gates}\n\n{gate_checks_table(path)}\n"
     )
 

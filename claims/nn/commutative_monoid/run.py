@@ -1,7 +1,7 @@
 """The second smallest of a set, by aggregators of one size, on sets larger than trained on.
 
-What is missed, and why. The loss of associativity divides what two orders differ by 2.5 times and not
-five: it is weighed at a tenth beside the task, so as not to crowd it out, and without it shuffled
+What is missed, and why. The loss of associativity divides what two orders differ by 2.5 and not
+by five: it is weighed at a tenth beside the task, not to crowd it out, and without it shuffled
 sets have taught some of it already. The tree is 3 times as fast as the scan and not five times: on
 one processor it does the work of two gated units a pair, and only the overhead of 255 steps, not
 their arithmetic, is saved. The scan remains the better aggregator here, at half the tree's error.
