@@ -1,4 +1,12 @@
-"""AgentRouter on drawn questions whose hops show in the relations of the context alone."""
+"""AgentRouter on drawn questions whose hops show in the relations of the context alone.
+
+What is missed, and why. Without relations the graph is not as good as the network of counts but
+worse (1.33 times its divergence): that network is handed the kind asked for as a number, which the
+graph has to find in words. What else to know: though the graph is a quarter nearer to the targets,
+its vote is right no more often than that network's (0 and -2 points); with six agents who all vote,
+wrong ones seldom agree, and a rough share is enough. One best agent as the label is bad mostly for
+its ties: where several are right it names the first, as is commonly done.
+"""
 
 from __future__ import annotations
 

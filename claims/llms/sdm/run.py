@@ -8,8 +8,8 @@ away again. At a rate of 0.85, on other rows, 28 per cent were admitted, and rig
 method rejects where it cannot know; the default asks for more than this many rows can show.
 
 The bands of the digits were not written blind: while the estimator was built it was tried on seeds
-0 and 1 of the same digits and shifts, where it admitted 0.32 and 0.44 in distribution. Only seed 2 is
-new. The band of 0.25 for that is below the 0.3 expected beforehand; the limit of 0.05 under shift
+0 and 1 of the same digits and shifts, where it admitted 0.32 and 0.44 in distribution. Only seed 2
+is new. The band of 0.25 for that is below the 0.3 expected beforehand; the limit of 0.05 under shift
 and the rate of 0.95 are as expected beforehand. The prompts of the laboratory were new to it.
 """
 

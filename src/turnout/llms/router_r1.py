@@ -72,8 +72,8 @@ from turnout.parts.actor import Actor, Decision
 from turnout.parts.clauses import clauses
 from turnout.parts.inquiry import Inquiry, expected_costs, look
 from turnout.parts.playing import Ask, Limits, run
-from turnout.parts.policies import ChatPolicy, NetworkPolicy, Policy, Speaking, turned
 from turnout.parts.recorded import Recorded, admitted, price_of
+from turnout.parts.turn_policies import ChatPolicy, NetworkPolicy, Policy, Speaking, turned
 from turnout.parts.turns import Purse, Turn, information, total, well_formed
 
 __all__ = ["CARD", "ChatPolicy", "FittedRouterR1", "NetworkPolicy", "RouterR1"]
