@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
@@ -115,7 +116,7 @@ def draw(rng: Generator) -> Question:
         for i in rng.permutation(len(FIRST) * len(SECOND))[:24]
     ]
     places, numbers = list(rng.permutation(PLACES)), list(rng.permutation(np.arange(100, 999))[:12])
-    stock: list[list] = [names, places, numbers]
+    stock: list[list[Any]] = [names, places, numbers]
 
     def fresh(what: int) -> str:
         return str(stock[what].pop()) + (" Town" if what == 1 else "")
@@ -138,7 +139,7 @@ def chance(questions: Sequence[Question], skill: Float) -> Float:
     """Chance that each agent is right, (n, m)."""
     hard = np.array([[0.3, 0.9][question.level] for question in questions])
     able = np.array([skill[:, question.kind, question.hops] for question in questions])
-    return 1 / (1 + np.exp(hard[:, None] - able))
+    return np.asarray(1 / (1 + np.exp(hard[:, None] - able)))
 
 
 def ask(
@@ -210,7 +211,7 @@ def _neighbours(train: Sequence[Question], test: Sequence[Question], table: Outc
     seen = Outcomes(inputs=asked[0], names=AGENTS, quality=table.quality, cost=table.cost)
     fitted = Knn(k=40).fit(seen, seen.pool(), rng=np.random.default_rng(0))
     grown = np.exp(fitted.predict(asked[1])[0] / 0.25)
-    return grown / grown.sum(axis=1, keepdims=True)
+    return np.asarray(grown / grown.sum(axis=1, keepdims=True))
 
 
 def _one_best(table: Outcomes) -> Outcomes:

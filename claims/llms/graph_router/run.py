@@ -14,13 +14,14 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from turnout.bench import read
 from turnout.core import Outcomes, Pool
 from turnout.core._check import Float
-from turnout.llms.graph_router import GraphRouter
+from turnout.llms.graph_router import FittedGraphRouter, GraphRouter
 from turnout.llms.knn import Knn
 from turnout.llms.wide_mlp import WideMlp
 from turnout.parts.edges import fit_scale
@@ -37,10 +38,10 @@ def run(seed: int, data: Path | None) -> dict[str, float]:
     others = np.random.default_rng(977).permutation(table.n)[LOOKED_AT:]
     rows = np.random.default_rng(seed).permutation(others)
     train, test = table.take(rows[:TRAIN]), table.take(rows[TRAIN : TRAIN + TEST])
-    texts = [about[name]["feature"] for name in train.names]
+    texts = tuple(about[name]["feature"] for name in train.names)
     pool = Pool(names=train.names, usd_per_item=train.mean_cost(), description=texts)
 
-    def fitted(recipe: GraphRouter, names: tuple[str, ...] = table.names):
+    def fitted(recipe: GraphRouter, names: tuple[str, ...] = table.names) -> FittedGraphRouter:
         rng = np.random.default_rng(seed)
         return recipe.fit(train.select(names), pool.select(names), rng=rng)
 
@@ -70,7 +71,9 @@ def run(seed: int, data: Path | None) -> dict[str, float]:
     return found | {"drawn_share": _drawn(seed)}
 
 
-def _joining(fitted, train: Outcomes, test: Outcomes, about: dict, seed: int) -> dict[str, float]:
+def _joining(
+    fitted: Any, train: Outcomes, test: Outcomes, about: dict[str, Any], seed: int
+) -> dict[str, float]:
     """Rewards without the new models, with them joined, and trained on all of them."""
     rng = np.random.default_rng(seed)
     old = tuple(name for name in train.names if name not in NEW)
@@ -109,7 +112,7 @@ def _drawn(seed: int) -> float:
         names=tuple(f"m{j}" for j in range(m)),
         quality=quality,
         cost=cost,
-        group=[str(t) for t in task],
+        group=tuple(str(t) for t in task),
     )
     order = rng.permutation(table.n)
     train, test = table.take(order[:480]), table.take(order[480:])
@@ -123,8 +126,12 @@ def _drawn(seed: int) -> float:
 
 def _scored(train: Outcomes, table: Outcomes) -> Float:
     """Half the quality less half the cost, scaled in its task, (n, m)."""
+    assert train.group is not None
+    assert table.group is not None
     names = sorted(set(train.group))
-    task, asked = (np.array([names.index(name) for name in t.group]) for t in (train, table))
+    task, asked = (
+        np.array([names.index(name) for name in group]) for group in (train.group, table.group)
+    )
     e, _, _ = fit_scale(train, task, alpha=0.5, beta=0.5).edges(table, asked)
     return e[:, :, 0].astype(np.float64)
 
@@ -137,6 +144,8 @@ def _balance(train: Outcomes, test: Outcomes, quality: Float, cost: Float) -> tu
 
 def _by_task(train: Outcomes, test: Outcomes) -> Float:
     """Mean quality of each row's task, (n, m)."""
+    assert train.group is not None
+    assert test.group is not None
     label = np.array(train.group)
     mean = {name: train.quality[label == name].mean(axis=0) for name in set(train.group)}
     return np.array([mean[name] for name in test.group])

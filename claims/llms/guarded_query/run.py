@@ -36,8 +36,10 @@ def run(seed: int, data: Path | None) -> dict[str, float]:
     rng = np.random.default_rng(seed)
     train, test = _domains(folder, rng)
     strange = _strange(folder)
-    sigmoid = fit_guard(*train, GuardedQuery(), rng=np.random.default_rng(seed))
-    softmax = fit_guard(*train, GuardedQuery(activation="softmax"), rng=np.random.default_rng(seed))
+    sigmoid = fit_guard(train[0], train[1], GuardedQuery(), rng=np.random.default_rng(seed))
+    softmax = fit_guard(
+        train[0], train[1], GuardedQuery(activation="softmax"), rng=np.random.default_rng(seed)
+    )
     open_ = replace(sigmoid, gate=Gate(accept=-np.inf))
     found = _score(sigmoid, test, strange)
     told = sigmoid.labels(test[0])

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -35,7 +36,8 @@ class Between(nn.Module):
     def forward(self, u: torch.Tensor) -> torch.Tensor:
         """One row (b, h) for each set of u (b, n, bits)."""
         x = self.wide(self.before(u).relu()).relu()
-        return self.narrow(x.sum(1) if self.how == "sum" else x.amax(1))
+        found: torch.Tensor = self.narrow(x.sum(1) if self.how == "sum" else x.amax(1))
+        return found
 
 
 class Scan(nn.Module):
@@ -49,7 +51,7 @@ class Scan(nn.Module):
     def forward(self, u: torch.Tensor) -> torch.Tensor:
         """One row (b, h) for each set of u (b, n, bits)."""
         x = self.before(u).relu()
-        state = x[:, 0]
+        state: torch.Tensor = x[:, 0]
         for place in range(1, x.shape[1]):
             state = self.cell(x[:, place], state)
         return state
@@ -64,15 +66,16 @@ class Tree(nn.Module):
 
     def forward(self, u: torch.Tensor) -> torch.Tensor:
         """One row (b, h) for each set of u (b, n, bits)."""
-        return self.monoid(u.reshape(-1, BITS), torch.full((len(u),), u.shape[1]))
+        found: torch.Tensor = self.monoid(u.reshape(-1, BITS), torch.full((len(u),), u.shape[1]))
+        return found
 
 
 def run(seed: int, data: Path | None) -> dict[str, float]:
     found: dict[str, float] = {}
-    kept: dict[str, nn.Module] = {}
+    kept: dict[str, Any] = {}
     for name in ("sum", "max", "scan", "plain", "law"):
         generator = torch.Generator().manual_seed(seed)
-        body: nn.Module
+        body: Any
         if name in ("sum", "max"):
             body = Between(name, generator)
         else:
@@ -108,7 +111,7 @@ def _draw(count: int, n: int, generator: torch.Generator) -> tuple[torch.Tensor,
     return bits.float(), values.sort(dim=1).values[:, 1]
 
 
-def _train(body: nn.Module, head: nn.Module, law: float, generator: torch.Generator) -> None:
+def _train(body: Any, head: nn.Module, law: float, generator: torch.Generator) -> None:
     weights = [*body.parameters(), *head.parameters()]
     adam = torch.optim.Adam(weights, lr=1e-2)
     for step in range(STEPS):
@@ -122,7 +125,7 @@ def _train(body: nn.Module, head: nn.Module, law: float, generator: torch.Genera
             x = x[torch.randperm(len(x), generator=generator)[:128]]
             loss = loss + law * body.monoid.associativity(x, generator=generator)
         adam.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         adam.step()
         for group in adam.param_groups:
             group["lr"] = 1e-2 * (1 - (step + 1) / STEPS)

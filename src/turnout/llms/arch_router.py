@@ -61,6 +61,7 @@ from turnout.core._check import Float, Int
 from turnout.parts.costs import CostModel, fit_costs
 from turnout.parts.cross_scorer import CrossScorer, FittedCrossScorer
 from turnout.parts.matching import Match, Similarity, match
+from turnout.parts.preference_play import PolicyPlay
 from turnout.parts.preferences import (
     INSTRUCTION,
     OTHER,
@@ -73,7 +74,6 @@ from turnout.parts.preferences import (
     trimmed,
     unique,
 )
-from turnout.parts.preference_play import PolicyPlay
 from turnout.parts.words import surfaces
 
 __all__ = [
