@@ -1,4 +1,10 @@
-"""Step rewards against outcome rewards, over knowledge bases that are really searched."""
+"""Step rewards against outcome rewards, over knowledge bases that are really searched.
+
+Read with care. The recipe's step size, penalty and updates were chosen while looking at 200
+questions of another seed over the same held-out facts; 34 to 43 % of the judged questions open
+with a sub-question that was among them. The rival has as many drawn actions, in fewer updates, at
+the penalty chosen for step rewards; it was not tuned. The questions spell out their steps.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,11 @@
-"""Routing over rounds against routing once, over models that really answer."""
+"""Routing over rounds against routing once, over models that really answer.
+
+Read with care. No model was trained on requests of two steps, so a router that asks once gets some
+3 % of them right, and most of the margin is the taking apart, which is a rule. The fair rival is
+`best_model_stepping`, one model walked through the same steps: 0.07 below. On one step the
+one-shot neighbours are better (0.95 against 0.87). The loss at alpha 0.9 is 0.035 on average, and
+0.105 on the first seed.
+"""
 
 from __future__ import annotations
 

@@ -13,9 +13,10 @@ only a new vector. Equations, with x the query (d,), h hidden units, and `n(.)` 
     L           log p_way + sum log p_role + lgamma(f + 1) - sum lgamma(k + 1) + sum k log p
 
 The scale s is 0.1, on top of exp(v / 2), while the loss reads e^v as the variance; the published
-code has both. `consistent` makes s = 1. L is a surrogate, no log-likelihood: it may exceed 0,
-because f is no integer; that is how the gradient reaches the count. `g` is the history before the
-last role is added, as published.
+code has both. `consistent` makes s = 1. `g` is the history before the last role is added, as
+published. L is a surrogate, no log-likelihood: it may exceed 0, because f is no integer. That is
+how the gradient reaches the count, and the only way; its slope, digamma(f + 1), has one sign above
+f = 0.46, so the count rises where utility is above the baseline, whatever count was drawn.
 
 Source: Yue et al., "MasRouter: Learning to Route LLMs for Multi-Agent Systems", 2025,
 arXiv:2502.11133, section 4, and its published code.
