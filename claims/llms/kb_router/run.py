@@ -1,9 +1,10 @@
 """Step rewards against outcome rewards, over knowledge bases that are really searched.
 
-Read with care. The recipe's step size, penalty and updates were chosen while looking at 200
-questions of another seed over the same held-out facts; 34 to 43 % of the judged questions open
-with a sub-question that was among them. The rival has as many drawn actions, in fewer updates, at
-the penalty chosen for step rewards; it was not tuned. The questions spell out their steps.
+Read with care. The recipe's step size, penalty and updates were chosen while looking at held-out
+questions of two seeds; no fact of those (`_looked_at`) is in a judged question. A first run without
+that, in which some four in ten judged questions opened with such a fact, had a base accuracy of
+0.969. The rival has as many drawn actions, in fewer updates, at the penalty chosen for step
+rewards; it was not tuned. The questions spell out their steps.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ OUTCOME = KbRouter(learning="outcome", contexts=16, updates=60)
 def run(seed: int, data: Path | None) -> dict[str, float]:
     pool, ask = as_pool(), consulting(knowledge())
     train = [_record(q) for q in questions(TRAIN, seed=1000 + seed, evaluation=False)]
-    test = questions(TEST, seed=2000 + seed)
+    test = _unseen(questions(10 * TEST, seed=2000 + seed))
     hops = np.array([len(question.hops) for question in test])
     by_steps = STEPS.train(train, pool, rng=np.random.default_rng(seed))
     by_outcome = OUTCOME.train(train, pool, ask, rng=np.random.default_rng(seed))
@@ -52,6 +53,24 @@ def run(seed: int, data: Path | None) -> dict[str, float]:
         "always_modules_answer_accuracy": _stepping("modules", test, ask),
         "one_merged_base_answer_accuracy": merged,
         "retrievals_one_hop": float(steps["calls"][hops == 1].mean()),
+    }
+
+
+def _unseen(drawn: list[Question]) -> list[Question]:
+    """The first of the questions, each once, of whose facts none was looked at."""
+    known = _looked_at()
+    kept = {q.text: q for q in drawn if not any((h.base, h.answer) in known for h in q.hops)}
+    assert len(kept) >= TEST
+    return list(kept.values())[:TEST]
+
+
+def _looked_at() -> set[tuple[str, str]]:
+    """Facts of the questions that the settings were chosen by."""
+    return {
+        (hop.base, hop.answer)
+        for seed in (1, 2001)
+        for question in questions(TEST, seed=seed)
+        for hop in question.hops
     }
 
 
