@@ -10,7 +10,7 @@ method rejects where it cannot know; the default asks for more than this many ro
 The bands of the digits were not written blind: while the estimator was built it was tried on seeds
 0 and 1 of the same digits and shifts, where it admitted 0.32 and 0.44 in distribution. Only seed 2
 is new. The band of 0.25 for that is below the 0.3 expected beforehand; the limit of 0.05 on shifts
-shift and the rate of 0.95 are as expected beforehand. The prompts of the laboratory were new to it.
+and the rate of 0.95 are as expected beforehand. The prompts of the laboratory were new to it.
 """
 
 from __future__ import annotations
