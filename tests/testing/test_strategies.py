@@ -57,8 +57,8 @@ class Sound:
             order = list(self.names)
         if self.fault == "global":
             np.random.random()
-        if self.fault == "rng" and np.random.default_rng().random() < 0.5:
-            order = order[::-1]
+        if self.fault == "rng":
+            item = f"{item} {np.random.default_rng().integers(2**60)}"
         if self.fault == "shared":
             MEMORY.append(item)
         price = budget.price or 0.0
