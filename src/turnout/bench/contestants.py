@@ -15,13 +15,13 @@ _LEVEL = "llms"
 def default(outcomes: Outcomes) -> tuple[dict[str, Recipe], list[tuple[str, str]]]:
     """The methods that a table is compared by unless others are named, and why others are not.
 
-    Those that fit quickly and need no extra, at their own settings.
+    Those whose cards say "quick", at their own settings.
     """
     chosen, left = everything(outcomes)
     for name in list(chosen):
         if "quick" not in catalog.find(name, level=_LEVEL).card.properties:
             del chosen[name]
-            left.append((name, "takes longer to fit; runs where it is named"))
+            left.append((name, "not compared by default; runs where it is named"))
     return chosen, left
 
 

@@ -20,7 +20,7 @@ PROPERTIES = {
     "reads_inputs": "the route depends on what the item says",
     "sequential": "asks one destination after another, seeing each answer",
     "multi_step": "asks as often as it sees fit, and ends by itself on any replies",
-    "quick": "fits ten thousand prompts in a minute or two, and is compared by default",
+    "quick": "fits soon enough to be compared unless others are named",
     "online": "learns from outcomes one by one",
     "causal_safe": "no token's route depends on a later token",
     "per_sequence": "no route depends on another sequence of the batch",

@@ -15,7 +15,7 @@ from typing import Any, final
 
 import orjson
 
-from turnout.core import BudgetExceededError, Call, Reply, TurnoutError
+from turnout.core import BudgetExceededError, Call, Reply
 from turnout.parts.playing import Played, Playing
 from turnout.serve import sse
 from turnout.serve.desk import Desk
@@ -124,9 +124,8 @@ class Staged:
             http.abort()
             raise
         except Exception as error:
-            known = isinstance(error, TurnoutError)
             _log.error("strategy %s failed: %s", self._stage.name, where_of(error))
-            self._fail(status_of(error) if known else 500, code_of(error) if known else "internal")
+            self._fail(status_of(error), code_of(error))
             self._end()
             self._desk.refuse(http, error, self._headers())
 
@@ -150,7 +149,7 @@ class Staged:
         """The replies to all calls under way, made at the same time."""
         tasks = [asyncio.create_task(self._call(call)) for call in playing.pending]
         try:
-            await asyncio.wait(tasks, timeout=max(playing.left, 0.0) if _timed(playing) else None)
+            await asyncio.wait(tasks, timeout=max(playing.left, 0.0))
         finally:
             for task in tasks:
                 task.cancel()
@@ -301,10 +300,6 @@ class Staged:
             f"x-turnout-id: {self._hold.name}\r\nx-turnout-strategy: {self._stage.quoted}\r\n"
             f"x-turnout-calls: {self._calls}\r\nx-turnout-spent-usd: {to_usd(self._spent):.9g}\r\n"
         ).encode()
-
-
-def _timed(playing: Playing) -> bool:
-    return playing.limits.seconds != float("inf")
 
 
 def _told(found: BaseException, late: Reply) -> Reply:
