@@ -21,8 +21,8 @@ from _feedback_tables import (  # type: ignore[import-not-found,unused-ignore]
 from turnout.core import Outcomes, Recipe
 from turnout.core._check import Bool, Float, Int
 from turnout.parts import prices
-from turnout.parts.exploring import Epsilon, Exploration, Explorer, Thompson
-from turnout.parts.text import learn_features
+from turnout.parts.feedback.exploring import Epsilon, Exploration, Explorer, Thompson
+from turnout.parts.texts.bags import learn_features
 
 BATCH, REFIT = 50, 500
 L2 = 1.0

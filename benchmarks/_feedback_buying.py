@@ -18,9 +18,9 @@ from _feedback_tables import (  # type: ignore[import-not-found,unused-ignore]
 )
 from turnout.core import Outcomes, Recipe
 from turnout.core._check import Float
-from turnout.parts.buying import Cells, Contest, Market, Rows, Strategy, plan
-from turnout.parts.clusters import kmeans
-from turnout.parts.encoder import fit_encoder
+from turnout.parts.feedback.buying import Cells, Contest, Market, Rows, Strategy, plan
+from turnout.parts.learners.clusters import kmeans
+from turnout.parts.texts.encoder import fit_encoder
 
 #: Shares of what all labels of the prompts on offer would cost.
 SPENDS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)

@@ -19,10 +19,11 @@ from _feedback_tables import (  # type: ignore[import-not-found,unused-ignore]
 )
 from turnout.core import Frontier, Outcomes, Recipe
 from turnout.core._check import Float
-from turnout.parts import offpolicy, prices
-from turnout.parts.crossfit import crossfit
-from turnout.parts.logged import Log
-from turnout.parts.offpolicy import Judge, Value
+from turnout.parts import prices
+from turnout.parts.feedback import offpolicy
+from turnout.parts.feedback.logged import Log
+from turnout.parts.feedback.offpolicy import Judge, Value
+from turnout.parts.learners.crossfit import crossfit
 
 CLIP = 10.0
 

@@ -14,7 +14,7 @@ from scipy.stats import t as student
 from turnout.bench import measures, read, sweep
 from turnout.core import Outcomes, Predictor, Recipe
 from turnout.core._check import Bool, Float
-from turnout.parts.crossfit import identities
+from turnout.parts.learners.crossfit import identities
 
 TABLES = {
     "routellm": ("routellm_gpt4_mixtral.csv.gz",),

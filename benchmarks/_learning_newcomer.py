@@ -15,7 +15,7 @@ from turnout.bench import measures, sweep
 from turnout.bench.folds import splits
 from turnout.core import Frontier, InputError, Outcomes, Predictor, Recipe
 from turnout.core._check import Float, Int
-from turnout.parts.crossfit import crossfit
+from turnout.parts.learners.crossfit import crossfit
 from turnout.parts.newcomer import join
 
 #: Labels of the new model; None = every training row.

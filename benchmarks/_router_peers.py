@@ -31,7 +31,7 @@ from turnout.bench.results import Evaluation
 from turnout.core import InputError, Inputs, Outcomes, Pool, Recipe
 from turnout.core._check import Float
 from turnout.parts.costs import CostModel, fit_costs
-from turnout.parts.words import texts_of
+from turnout.parts.texts.words import texts_of
 
 __all__ = ["ENVIRONMENT", "PEERS", "FittedPeer", "Peer", "Times", "present", "timed"]
 

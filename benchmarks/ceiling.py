@@ -5,7 +5,7 @@
 One graded answer a cell is a coin toss, so the oracle is out of reach. How far, prompts that are
 nearly the same show: what two of them share of the difference between models, its correlation,
 is what their common text can tell; the rest is luck, or words that both lack. Pairs are taken by
-the cosine of their words and pairs of words (`turnout.parts.text`), exact repeats left out.
+the cosine of their words and pairs of words (`turnout.parts.texts.bags`), exact repeats left out.
 
 A predictor of differences that tells a share rho of their variance, and is right on average, has
 
@@ -32,7 +32,7 @@ from rich.table import Table
 from turnout.bench import read
 from turnout.core import Outcomes
 from turnout.core._check import Float, Int
-from turnout.parts.text import learn_features
+from turnout.parts.texts.bags import learn_features
 
 EDGES = (0.3, 0.4, 0.5, 0.65, 0.8, 0.999)
 FEWEST = 50

@@ -14,9 +14,9 @@
 - *What it earns*: mean utility, quality - price * cost, of a stream served while learning, beside
   the best single destination chosen by hindsight, and beside a router that is told all answers.
   The price is half the slope from the cheapest destination to the best.
-- *What it tells*: bias, error and coverage of the estimates of `turnout.parts.offpolicy` from many
-  logs, against the truth of the full table. A third of the rows fits the policies judged; logs are
-  drawn from the others with replacement.
+- *What it tells*: bias, error and coverage of the estimates of `turnout.parts.feedback.offpolicy`
+  from many logs, against the truth of the full table. A third of the rows fits the policies judged;
+  logs are drawn from the others with replacement.
 
 *buying*: labels are bought in rounds, at the cost of asking each model. Score at equal spend, as
 difference from random cells, paired by seed. RouteLLM counts calls; here its cells cost what its
@@ -65,7 +65,7 @@ from _feedback_tables import (  # type: ignore[import-not-found,unused-ignore]
 from turnout.bench import contestants
 from turnout.bench.output import check_folder, progress, write_json
 from turnout.core import Outcomes, Recipe
-from turnout.parts.buying import Strategy
+from turnout.parts.feedback.buying import Strategy
 
 SIZES = {"routellm": (300, 1000, 3000, 10000), "llmrouter": (300, 1000, 3000, 4000)}
 STREAM = {"routellm": 5000, "llmrouter": 5000}

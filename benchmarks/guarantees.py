@@ -55,8 +55,8 @@ from turnout.bench.folds import splits
 from turnout.core import DataError, InputError, Outcomes, Recipe
 from turnout.core._check import Float, Int
 from turnout.parts import priced
-from turnout.parts.conformal import Guarantee, keep_quality, keep_up, limit_wrong
-from turnout.parts.heldout import HeldOut
+from turnout.parts.guarantees.conformal import Guarantee, keep_quality, keep_up, limit_wrong
+from turnout.parts.guarantees.heldout import HeldOut
 
 TABLES = {"routellm": "routellm_gpt4_mixtral.csv.gz", "llmrouter": "llmrouter_9models.csv.gz"}
 ALPHAS = {"routellm": (0.05, 0.1, 0.2), "llmrouter": (0.3, 0.35, 0.4)}

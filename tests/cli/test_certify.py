@@ -14,8 +14,8 @@ import turnout
 from turnout.cli import main
 from turnout.core import Outcomes
 from turnout.parts import store
-from turnout.parts.conformal import keep_quality, keep_up, limit_wrong
-from turnout.parts.heldout import HeldOut
+from turnout.parts.guarantees.conformal import keep_quality, keep_up, limit_wrong
+from turnout.parts.guarantees.heldout import HeldOut
 
 NAMES = ("small", "large")
 

@@ -11,7 +11,7 @@ from turnout.core import Call, InputError
 from turnout.lab.chains import chains
 from turnout.lab.knowledge import ABOUT, as_pool, consulting, facts, knowledge, questions
 from turnout.lab.tasks import held_out
-from turnout.parts.clauses import clauses, filled
+from turnout.parts.rounds.clauses import clauses, filled
 
 
 def test_facts_are_true() -> None:

@@ -19,7 +19,7 @@ from turnout.nn.policy_gradient import (  # noqa: E402
     train,
 )
 from turnout.nn.scorer import Scorer, batch_of  # noqa: E402
-from turnout.parts.actor import Decision  # noqa: E402
+from turnout.parts.learners.actor import Decision  # noqa: E402
 
 YES = torch.ones(4, 1, dtype=torch.bool)
 GROUP = torch.tensor([0, 0, 1, 1])

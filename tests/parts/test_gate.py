@@ -9,7 +9,7 @@ import pytest
 
 from turnout.core import InputError
 from turnout.parts.gate import Gate, accept_share, limit_error, sweep
-from turnout.parts.judge import fit_judge
+from turnout.parts.learners.judge import fit_judge
 
 NAN = math.nan
 

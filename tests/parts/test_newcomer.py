@@ -20,7 +20,7 @@ from turnout.llms.linear import FittedLinear, Linear
 from turnout.parts import store
 from turnout.parts._newcomer_prior import Noise, alike, measure_noise
 from turnout.parts.decide import compile_decider
-from turnout.parts.logistic import fit_logistic, sigmoid
+from turnout.parts.learners.logistic import fit_logistic, sigmoid
 from turnout.parts.newcomer import Joined, join
 from turnout.parts.priced import Priced
 

@@ -12,9 +12,9 @@ from turnout.llms.knn import Knn
 from turnout.llms.length import Length
 from turnout.llms.linear import Linear
 from turnout.parts.decide import Explains
-from turnout.parts.neighbours import Memory
+from turnout.parts.learners.neighbours import Memory
 from turnout.parts.reasons import compared, listed, of_neighbours, of_words
-from turnout.parts.text import TextScorer, learn_features
+from turnout.parts.texts.bags import TextScorer, learn_features
 
 TEXTS = [
     "Prove that the integral of x^2 over [0, 1] is 1/3.",

@@ -18,7 +18,7 @@ from turnout.parts import native
 from turnout.parts.costs import CostModel
 from turnout.parts.decide import Decider, compile_decider
 from turnout.parts.native import _text
-from turnout.parts.text import TextScorer, learn_features
+from turnout.parts.texts.bags import TextScorer, learn_features
 
 compiles = pytest.mark.skipif(native.compiler() is None, reason="no compiler")
 

@@ -21,8 +21,8 @@ from turnout.parts import store
 from turnout.parts.costs import CostModel
 from turnout.parts.decide import Decider
 from turnout.parts.native import _text
-from turnout.parts.text import TextFeatures, TextScorer, learn_features
-from turnout.parts.words import READ, texts_of
+from turnout.parts.texts.bags import TextFeatures, TextScorer, learn_features
+from turnout.parts.texts.words import READ, texts_of
 
 TEXTS = (
     "What is 12 + 30?",

@@ -17,8 +17,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from turnout.bench import minhash_communities as alike
-from turnout.parts.minhash import Buckets, MinHash, estimate, meeting
-from turnout.parts.shingles import Sets, jaccard, shingles
+from turnout.parts.texts.minhash import Buckets, MinHash, estimate, meeting
+from turnout.parts.texts.shingles import Sets, jaccard, shingles
 
 ACCOUNTS, SIZE, FOLLOWERS = 2400, 60, 20_000
 SEEDS = 5

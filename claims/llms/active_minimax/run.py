@@ -26,7 +26,7 @@ from numpy.random import Generator
 from turnout.bench import read
 from turnout.core._check import Float, Int
 from turnout.llms.active_minimax import ActiveMinimax, buy
-from turnout.parts.minimax import (
+from turnout.parts.feedback.minimax import (
     Asker,
     Halving,
     Learning,

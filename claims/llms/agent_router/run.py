@@ -23,10 +23,10 @@ from turnout.core import Call, Outcomes, Pool, Reply
 from turnout.core._check import Float, Int
 from turnout.llms.agent_router import AgentRouter, FittedAgentRouter
 from turnout.llms.knn import Knn
-from turnout.parts.answers import exact, normalised
-from turnout.parts.descent import Schedule, descend
 from turnout.parts.entities import KINDS, read
-from turnout.parts.playing import run as played
+from turnout.parts.learners.descent import Schedule, descend
+from turnout.parts.rounds.answers import exact, normalised
+from turnout.parts.rounds.playing import run as played
 
 #: Names are drawn and say nothing here, so that few numbers are enough for them.
 RECIPE = AgentRouter(d=8)

@@ -22,7 +22,7 @@ import numpy as np
 
 from turnout.lab import conversations
 from turnout.llms.arch_router import OTHER, CrossScorer, Policy, Similarity
-from turnout.parts.cross_scorer import FittedCrossScorer
+from turnout.parts.preferences.scorer import FittedCrossScorer
 
 THRESHOLDS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
 

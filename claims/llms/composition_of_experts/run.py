@@ -24,7 +24,7 @@ from turnout.bench import read
 from turnout.core import Inputs, Outcomes, Predictor
 from turnout.llms.composition_of_experts import CompositionOfExperts, FittedComposition
 from turnout.llms.knn import Knn
-from turnout.parts.logistic import fit_logistic
+from turnout.parts.learners.logistic import fit_logistic
 from turnout.parts.portfolio import _grown, _values, best_set
 
 Array = NDArray[np.float64]

@@ -26,8 +26,8 @@ from scipy.sparse import csr_matrix
 from turnout.bench import read
 from turnout.core import Outcomes
 from turnout.llms.error_memory import ErrorMemory, FittedErrorMemory
-from turnout.parts.logistic import fit_logistic, sigmoid
-from turnout.parts.memory import RecentMemory, empty_memory
+from turnout.parts.learners.logistic import fit_logistic, sigmoid
+from turnout.parts.learners.memory import RecentMemory, empty_memory
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]

@@ -32,7 +32,7 @@ from turnout.llms.fusion_factory import (
     write_thoughts,
 )
 from turnout.parts import ranking
-from turnout.parts.playing import run as play_out
+from turnout.parts.rounds.playing import run as play_out
 
 
 def run(seed: int, data: Path | None) -> dict[str, float]:

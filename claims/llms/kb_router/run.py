@@ -16,10 +16,10 @@ import numpy as np
 from turnout.core import Call
 from turnout.lab.knowledge import Question, as_pool, consulting, knowledge, questions
 from turnout.llms.kb_router import FittedKbRouter, KbRouter, Record, Step, answer_reward
-from turnout.parts.clauses import clauses, filled
-from turnout.parts.playing import Ask
-from turnout.parts.playing import run as play
 from turnout.parts.retrieval import words
+from turnout.parts.rounds.clauses import clauses, filled
+from turnout.parts.rounds.playing import Ask
+from turnout.parts.rounds.playing import run as play
 
 TRAIN, TEST = 300, 200
 #: A play of the untrained policy makes two and a half decisions or so.

@@ -28,9 +28,9 @@ from turnout.lab.asking import asking
 from turnout.lab.chains import Chain, chains
 from turnout.llms.mas_router import ROLES, MasRouter
 from turnout.nn.cascade import Cascade, Catalog, Choice
-from turnout.parts.playing import Ask
-from turnout.parts.playing import run as play
-from turnout.parts.teams import MODES, Member, Plain, Team
+from turnout.parts.rounds.playing import Ask
+from turnout.parts.rounds.playing import run as play
+from turnout.parts.rounds.teams import MODES, Member, Plain, Team
 
 TRAIN, TEST, RATE, UPDATES = 300, 150, 2000.0, 80
 

@@ -12,7 +12,7 @@ from turnout.bench import read
 from turnout.core import Outcomes
 from turnout.core._check import Float
 from turnout.llms.ratings import FittedRatings, Ratings
-from turnout.parts.ratings import from_votes
+from turnout.parts.learners.ratings import from_votes
 
 VOTES = 2000
 

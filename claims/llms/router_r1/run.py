@@ -19,10 +19,10 @@ from turnout.lab.asking import asking
 from turnout.lab.chains import Chain, chains
 from turnout.llms.knn import Knn
 from turnout.llms.router_r1 import FittedRouterR1, RouterR1
-from turnout.parts.clauses import clauses, filled
-from turnout.parts.playing import Ask
-from turnout.parts.playing import run as play
 from turnout.parts.priced import as_router
+from turnout.parts.rounds.clauses import clauses, filled
+from turnout.parts.rounds.playing import Ask
+from turnout.parts.rounds.playing import run as play
 
 TRAIN, TEST = 400, 200
 

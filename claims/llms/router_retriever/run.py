@@ -32,7 +32,7 @@ from turnout.llms.router_retriever import (
     found,
     train_expert,
 )
-from turnout.parts.encoder import fit_encoder
+from turnout.parts.texts.encoder import fit_encoder
 
 DOMAINS = 5
 

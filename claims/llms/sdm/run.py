@@ -26,7 +26,7 @@ from sklearn.linear_model import LogisticRegression
 from turnout.core import Outcomes
 from turnout.lab import pool
 from turnout.llms.sdm import FittedSdm, Sdm
-from turnout.parts.sdm import Settings, fit_estimator
+from turnout.parts.learners.sdm import Settings, fit_estimator
 
 FITTED, PROMPTS, TASKS_KEPT_OUT = 1300, 1600, 4
 

@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from turnout.bench import evaluate, measures, read
 from turnout.core import Outcomes
 from turnout.llms.wide_mlp import WideMlp
-from turnout.parts.text import learn_features
+from turnout.parts.texts.bags import learn_features
 
 ROWS = 3000
 

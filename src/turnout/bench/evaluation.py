@@ -25,7 +25,7 @@ from turnout.core import (
     _check,
 )
 from turnout.core._check import Bool, Int
-from turnout.parts.crossfit import take_training
+from turnout.parts.learners.crossfit import take_training
 
 __all__ = ["evaluate"]
 

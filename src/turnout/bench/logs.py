@@ -2,15 +2,16 @@
 
 A full table says what every choice would have earned; a log says it of one choice a row, and with
 what probability that was made. Its rows are turned into the table of
-`turnout.parts.offpolicy.credit`, whose means over the cells that a policy chooses are doubly robust
-estimates of what that policy earns and spends. The predictions within are those of the length of
-the prompt, out of fold, for every method alike: no method is judged by its own word.
+`turnout.parts.feedback.offpolicy.credit`, whose means over the cells that a policy chooses are
+doubly robust estimates of what that policy earns and spends. The predictions within are those of
+the length of the prompt, out of fold, for every method alike: no method is judged by its own word.
 
 What differs from a full table: figures are estimates, with wider intervals. AIQ is the area under
-the estimated path at `POINTS` prices (`turnout.parts.offpolicy.path_area`) and not under its hull,
-which would pick the lucky among noisy points; it is a little lower than the AIQ of the same router
-on a full table. Best quality is that at price 0. Cost to match and the plotted curve are still read
-off the hull, and flatter. There is no oracle and no group mean, and no decision is timed.
+the estimated path at `POINTS` prices (`turnout.parts.feedback.offpolicy.path_area`) and not under
+its hull, which would pick the lucky among noisy points; it is a little lower than the AIQ of the
+same router on a full table. Best quality is that at price 0. Cost to match and the plotted curve
+are still read off the hull, and flatter. There is no oracle and no group mean, and no decision is
+timed.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ from turnout.core import (
 )
 from turnout.core._check import Float
 from turnout.parts import prices
-from turnout.parts.crossfit import crossfit
-from turnout.parts.logged import Log
-from turnout.parts.offpolicy import credit, dr, path_area, spread_prices
+from turnout.parts.feedback.logged import Log
+from turnout.parts.feedback.offpolicy import credit, dr, path_area, spread_prices
+from turnout.parts.learners.crossfit import crossfit
 
 __all__ = ["POINTS", "evaluate_log", "is_log"]
 

@@ -6,7 +6,8 @@ nearly says already; and communities, grown from seeds as the paper grows them f
 
 A prompt is the set of its runs of words, a follower is a run, and two prompts are alike by the
 Jaccard similarity of their sets. Each set is compressed to k least hashes; prompts that agree in a
-whole band of them are compared, others never are. Equations are in `turnout.parts.minhash`; here::
+whole band of them are compared, others never are. Equations are in `turnout.parts.texts.minhash`;
+here::
 
     near-duplicates  joined by chains of pairs with exact J >= similarity      `near_duplicates`
     repeats          argmax over training prompts of exact J                   `repeats`
@@ -42,7 +43,7 @@ from numpy.random import Generator
 
 from turnout.core import Card, InputError, _check
 from turnout.core._check import Float, Int
-from turnout.parts.minhash import (
+from turnout.parts.texts.minhash import (
     Buckets,
     MinHash,
     Signatures,
@@ -51,7 +52,7 @@ from turnout.parts.minhash import (
     expand,
     groups_of,
 )
-from turnout.parts.shingles import Sets, Words, jaccard, shingles
+from turnout.parts.texts.shingles import Sets, Words, jaccard, shingles
 
 __all__ = [
     "CARD",
@@ -321,7 +322,7 @@ def grow(
     least: float = 0.0,
     update: bool = True,
 ) -> tuple[Int, Float]:
-    """The community of some seeds: see `turnout.parts.minhash.expand`.
+    """The community of some seeds: see `turnout.parts.texts.minhash.expand`.
 
     Candidates are the prompts that share a bucket with a seed.
 

@@ -434,8 +434,8 @@ def with_similar(
     InputError
         There are not as many texts as requests.
     """
-    from turnout.parts.minhash import Buckets, MinHash, bands_for
-    from turnout.parts.shingles import jaccard, shingles
+    from turnout.parts.texts.minhash import Buckets, MinHash, bands_for
+    from turnout.parts.texts.shingles import jaccard, shingles
 
     requests = graph.nodes_of("Request")
     if len(texts) != len(requests):

@@ -52,7 +52,7 @@ def command(
     from turnout.bench import contestants, read
     from turnout.bench import output as out_files
     from turnout.core import InputError
-    from turnout.parts.buying import plan
+    from turnout.parts.feedback.buying import plan
 
     if output is not None:
         out_files.check_folder("--output", output)

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from turnout.core import Outcomes
-    from turnout.parts.conformal import Guarantee
-    from turnout.parts.heldout import HeldOut
+    from turnout.parts.guarantees.conformal import Guarantee
+    from turnout.parts.guarantees.heldout import HeldOut
     from turnout.parts.store import SavedRouter
 
 __all__ = ["command"]
@@ -203,7 +203,7 @@ def _strong(saved: SavedRouter, rows: Outcomes, name: str | None) -> tuple[int, 
 
 def _predicted(saved: SavedRouter, rows: Outcomes) -> HeldOut:
     from turnout.core import RouterFileError
-    from turnout.parts.heldout import HeldOut
+    from turnout.parts.guarantees.heldout import HeldOut
     from turnout.parts.priced import Priced
 
     if not isinstance(saved.router, Priced):
@@ -217,7 +217,7 @@ def _predicted(saved: SavedRouter, rows: Outcomes) -> HeldOut:
 def _promise(
     held: HeldOut, option: str, level: float, strong: int, confidence: float | None
 ) -> Guarantee:
-    from turnout.parts.conformal import keep_quality, keep_up, limit_wrong
+    from turnout.parts.guarantees.conformal import keep_quality, keep_up, limit_wrong
 
     if option == "--wrong-weak":
         return limit_wrong(held, strong=strong, alpha=level, confidence=confidence)

@@ -182,7 +182,7 @@ def _predicted(base: Predictor, outcomes: Outcomes, recipe: Recipe | None, folds
     """Quality (n, m) of the known models by what has not learned from each row."""
     import numpy as np
 
-    from turnout.parts.crossfit import crossfit
+    from turnout.parts.learners.crossfit import crossfit
     from turnout.parts.newcomer import Joined
 
     if recipe is None:

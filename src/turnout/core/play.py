@@ -3,7 +3,7 @@
 A strategy does not ask anybody itself. It is a generator: it yields calls, is sent their replies,
 and returns its answer. So the same strategy runs over models in this process, over endpoints
 behind a gateway, and over a table of recorded answers; limits, timeouts and money are kept by the
-one that drives it (`turnout.parts.playing`), in one place for all.
+one that drives it (`turnout.parts.rounds.playing`), in one place for all.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from turnout.core import Call, InputError, Reply
 from turnout.lab import pool
 from turnout.lab.model import LanguageModel
-from turnout.parts.playing import Ask
+from turnout.parts.rounds.playing import Ask
 
 __all__ = ["asking"]
 

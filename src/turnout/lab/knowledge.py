@@ -29,8 +29,8 @@ from pathlib import Path
 import numpy as np
 
 from turnout.core import Call, InputError, Pool, Reply, _check
-from turnout.parts.playing import Ask
 from turnout.parts.retrieval import bm25
+from turnout.parts.rounds.playing import Ask
 
 __all__ = [
     "ABOUT",

@@ -7,8 +7,8 @@ and be graded next.
 Idea. Rules of adaptive queries are designed by hand, each good at some difficulty. Instead train
 one policy by a game against problems, so that at every level of difficulty it is nearly as good as
 the policy trained for that level (Learning to Actively Learn: A Robust Approach, 2020,
-arXiv:2010.15382). The game, its levels and its training are `parts.minimax`; here an arm is a
-model and an answer is a packet of g = labels / packets graded cells::
+arXiv:2010.15382). The game, its levels and its training are `parts.feedback.minimax`; here an arm
+is a model and an answer is a packet of g = labels / packets graded cells::
 
     y      = sqrt(g) * (2 * mean of the packet - 1)         variance at most one
     theta  = sqrt(g) * (2 * mean quality - 1)               (m,)
@@ -20,14 +20,14 @@ number of packets T. What is handed to the shared decision, quality - price * co
 the labels bought of each model, (n, m) with equal rows; costs are in the table's currency. No more
 than `labels` cells of the table's quality are ever looked at.
 
-`Buyer` is the same policy as a strategy of `parts.buying.plan`, for labels that are really bought:
-plan a packet, have it graded, plan the next.
+`Buyer` is the same policy as a strategy of `parts.feedback.buying.plan`, for labels that are really
+bought: plan a packet, have it graded, plan the next.
 
 Fallback: a model whose seen cells are all bought is passed over; where none is left, buying ends.
 A model of which nothing was bought counts as the mean of all labels.
 
-Differs from the paper: see `CARD.differs`. Cost: fit: the training of `parts.minimax`, once for a
-number of models and packets, independent of the table; then O(T m h^2); route: O(m).
+Differs from the paper: see `CARD.differs`. Cost: fit: the training of `parts.feedback.minimax`,
+once for a number of models and packets, independent of the table; then O(T m h^2); route: O(m).
 
 Examples
 --------
@@ -54,9 +54,9 @@ from numpy.random import Generator
 
 from turnout.core import Card, InputError, Inputs, Outcomes, Pool, _check
 from turnout.core._check import Bool, Float, Int
-from turnout.parts.buying import Market
 from turnout.parts.costs import CostModel, fit_costs
-from turnout.parts.minimax import Asker, BestArm, Learned, Learning, learn
+from turnout.parts.feedback.buying import Market
+from turnout.parts.feedback.minimax import Asker, BestArm, Learned, Learning, learn
 from turnout.parts.qlearning import QNetwork
 
 __all__ = ["CARD", "ActiveMinimax", "Bought", "Buyer", "FittedActiveMinimax", "buy"]
@@ -108,7 +108,7 @@ class ActiveMinimax:
     steps : int
         Updates of training for each level, twice as many in the end; >= 1.
     particles, rollouts, width : int
-        See `turnout.parts.minimax.Learning`.
+        See `turnout.parts.feedback.minimax.Learning`.
 
     Raises
     ------
@@ -194,7 +194,7 @@ def buy(asker: Asker, quality: Float, labels: int, packets: int, *, rng: Generat
     Parameters
     ----------
     asker : Asker
-        A learned policy, or `Uniform` or `Halving` of `turnout.parts.minimax`.
+        A learned policy, or `Uniform` or `Halving` of `turnout.parts.feedback.minimax`.
     quality : array (n, m)
         In [0, 1]; NaN = cannot be bought. Only what is bought is looked at.
     labels, packets : int
@@ -278,7 +278,7 @@ class FittedActiveMinimax:
         return np.tile(self.quality, (len(inputs), 1)), self.costs.predict(inputs)
 
     def buyer(self, labels: int) -> Buyer:
-        """The policy as a strategy of `turnout.parts.buying`, for so many labels in all.
+        """The policy as a strategy of `turnout.parts.feedback.buying`, for so many labels in all.
 
         Raises
         ------

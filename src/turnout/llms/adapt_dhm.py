@@ -58,10 +58,10 @@ from numpy.random import Generator
 
 from turnout.core import Card, InputError, Inputs, Outcomes, Pool, _check
 from turnout.core._check import Float, Int
-from turnout.parts.adaptation import Layers, forward, nearest, normal, started, train
 from turnout.parts.costs import CostModel, fit_costs
-from turnout.parts.descent import Schedule, sigmoid
-from turnout.parts.encoder import Encoder, check_name, fit_encoder
+from turnout.parts.learners.adaptation import Layers, forward, nearest, normal, started, train
+from turnout.parts.learners.descent import Schedule, sigmoid
+from turnout.parts.texts.encoder import Encoder, check_name, fit_encoder
 
 __all__ = ["CARD", "AdaptDhm", "FittedAdaptDhm"]
 

@@ -33,7 +33,7 @@ Examples
 --------
 >>> import numpy as np
 >>> from turnout.core import Outcomes, Pool, Reply
->>> from turnout.parts.playing import run
+>>> from turnout.parts.rounds.playing import run
 >>> table = Outcomes(
 ...     inputs=["Ann met Bob. Who met Bob?", "Rome has 3 hills. How many has Rome?"] * 20,
 ...     names=("people", "numbers"),
@@ -61,12 +61,12 @@ from numpy.typing import NDArray
 
 from turnout.core import Budget, Call, Card, InputError, LimitReached, Outcomes, Play, Pool, _check
 from turnout.core._check import Float
-from turnout.parts.answers import normalised
 from turnout.parts.costs import CostModel, fit_costs
 from turnout.parts.edges import described
-from turnout.parts.encoder import check_name
 from turnout.parts.priced import columns
-from turnout.parts.words import texts_of
+from turnout.parts.rounds.answers import normalised
+from turnout.parts.texts.encoder import check_name
+from turnout.parts.texts.words import texts_of
 
 if TYPE_CHECKING:
     from turnout.nn.graph import QuestionReader

@@ -59,10 +59,9 @@ from numpy.random import Generator
 from turnout.core import Card, InputError, Inputs, Outcomes, Pool, _check
 from turnout.core._check import Float, Int
 from turnout.parts.costs import CostModel, fit_costs
-from turnout.parts.cross_scorer import CrossScorer, FittedCrossScorer
-from turnout.parts.matching import Match, Similarity, match
-from turnout.parts.preference_play import PolicyPlay
-from turnout.parts.preferences import (
+from turnout.parts.preferences.matching import Match, Similarity, match
+from turnout.parts.preferences.play import PolicyPlay
+from turnout.parts.preferences.policies import (
     INSTRUCTION,
     OTHER,
     Policies,
@@ -74,7 +73,8 @@ from turnout.parts.preferences import (
     trimmed,
     unique,
 )
-from turnout.parts.words import surfaces
+from turnout.parts.preferences.scorer import CrossScorer, FittedCrossScorer
+from turnout.parts.texts.words import surfaces
 
 __all__ = [
     "CARD",

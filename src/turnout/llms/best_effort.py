@@ -64,12 +64,12 @@ from numpy.random import Generator
 from turnout.core import Card, InputError, Inputs, Outcomes, Pool, _check
 from turnout.core._check import Float
 from turnout.parts.costs import CostModel, fit_costs
-from turnout.parts.logistic import fit_logistic, sigmoid
+from turnout.parts.learners.logistic import fit_logistic, sigmoid
 from turnout.parts.qlearning import QNetwork
 from turnout.parts.queue_learning import Play, at_rest, train
 from turnout.parts.queues import Load, Servers
-from turnout.parts.text import TextScorer, learn_features
-from turnout.parts.words import texts_of
+from turnout.parts.texts.bags import TextScorer, learn_features
+from turnout.parts.texts.words import texts_of
 
 __all__ = ["CARD", "BestEffort", "FittedBestEffort", "Load", "Loaded"]
 

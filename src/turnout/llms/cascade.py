@@ -13,8 +13,8 @@ budget b:
 
 Here the same problem is solved at a price p on spending (the multiplier of b) as optimal
 stopping (`parts.stopping`). With `R[i, j, s]` = judged quality of j's answer to item i in the s-th
-of q equally likely cases (prior plus shock, `parts.judge`), `cost[i, j]` the expected price of
-asking, and k over the destinations after j in order of mean cost,
+of q equally likely cases (prior plus shock, `parts.learners.judge`), `cost[i, j]` the expected
+price of asking, and k over the destinations after j in order of mean cost,
 
     after[i, j] = max_k value[i, k]                                (minus infinity for the last)
     value[i, j] = mean_s max(R[i, j, s], after[i, j]) - p * cost[i, j]
@@ -67,10 +67,10 @@ from numpy.random import Generator
 from turnout.core import Assignment, Budget, Card, InputError, Inputs, Outcomes, Pool, _check
 from turnout.core._check import Float, Int
 from turnout.parts.costs import CostModel, fit_costs
-from turnout.parts.judge import Judge, fit_judge
-from turnout.parts.logistic import sigmoid
+from turnout.parts.learners.judge import Judge, fit_judge
+from turnout.parts.learners.logistic import sigmoid
 from turnout.parts.stopping import Stopping, by_price, edge, line_up, solve, walk
-from turnout.parts.words import texts_of
+from turnout.parts.texts.words import texts_of
 
 __all__ = ["CARD", "Cascade", "FittedCascade"]
 

@@ -43,9 +43,9 @@ from numpy.random import Generator
 
 from turnout.core import Card, Inputs, Outcomes, Pool, _check
 from turnout.core._check import Float
-from turnout.parts.clusters import group_means, kmeans, squared_distances
 from turnout.parts.costs import CostModel, fit_costs
-from turnout.parts.encoder import Encoder, check_name, fit_encoder
+from turnout.parts.learners.clusters import group_means, kmeans, squared_distances
+from turnout.parts.texts.encoder import Encoder, check_name, fit_encoder
 
 __all__ = ["CARD", "Clusters", "FittedClusters"]
 

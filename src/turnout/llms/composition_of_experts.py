@@ -69,13 +69,13 @@ from turnout.core import (
 )
 from turnout.core._check import Bool, Float, Int
 from turnout.parts import prices
-from turnout.parts.clusters import group_means, kmeans
 from turnout.parts.costs import CostModel, fit_costs
-from turnout.parts.crossfit import identities
-from turnout.parts.encoder import Encoder, check_name, fit_encoder
-from turnout.parts.neighbours import Memory
+from turnout.parts.learners.clusters import group_means, kmeans
+from turnout.parts.learners.crossfit import identities
+from turnout.parts.learners.neighbours import Memory
 from turnout.parts.portfolio import best_set, possible_sets
 from turnout.parts.priced import columns, one_choice
+from turnout.parts.texts.encoder import Encoder, check_name, fit_encoder
 
 __all__ = ["CARD", "CompositionOfExperts", "Deployed", "FittedComposition"]
 

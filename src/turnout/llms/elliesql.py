@@ -60,11 +60,11 @@ from turnout.core import Card, InputError, Inputs, Outcomes, Pool, _check
 from turnout.core._check import Float, Int
 from turnout.parts.costs import CostModel, fit_costs
 from turnout.parts.gate import Gate, limit_error
-from turnout.parts.logistic import fit_logistic, sigmoid
-from turnout.parts.neighbours import Memory
+from turnout.parts.learners.logistic import fit_logistic, sigmoid
+from turnout.parts.learners.neighbours import Memory
 from turnout.parts.stopping import by_price
-from turnout.parts.text import TextFeatures, learn_features
-from turnout.parts.words import texts_of
+from turnout.parts.texts.bags import TextFeatures, learn_features
+from turnout.parts.texts.words import texts_of
 
 __all__ = ["CARD", "EllieSql", "FittedEllieSql", "Judges"]
 

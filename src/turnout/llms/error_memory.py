@@ -9,7 +9,7 @@ Equations, with the variable of each symbol::
 
     e_i = y_i - Q_j(x_i)                    error, written under key_i = encode(x_i), column j
     a_i = softmax over the K nearest found of  (key . key_i) / tau
-    ehat_j(x) = sum_i a_i e_i                                   `parts.memory`
+    ehat_j(x) = sum_i a_i e_i                                   `parts.learners.memory`
     Q'_j(x) = clip(Q_j(x) + weight * n_j / (n_j + kappa) * ehat_j(x), 0, 1)
 
 y in [0, 1] is the outcome of the one model chosen, Q the base's quality (b, m), n_j <= K the sum
@@ -56,11 +56,11 @@ from numpy.typing import NDArray
 
 from turnout.core import Card, InputError, Inputs, Outcomes, Pool, Predictor, Recipe, _check
 from turnout.core._check import Float, Int
-from turnout.parts.committee import fit_predictor
 from turnout.parts.costs import CostModel, fit_costs
-from turnout.parts.encoder import Encoder, check_name, fit_encoder
-from turnout.parts.logistic import fit_logistic, sigmoid
-from turnout.parts.memory import RecentMemory, empty_memory
+from turnout.parts.learners.committee import fit_predictor
+from turnout.parts.learners.logistic import fit_logistic, sigmoid
+from turnout.parts.learners.memory import RecentMemory, empty_memory
+from turnout.parts.texts.encoder import Encoder, check_name, fit_encoder
 
 __all__ = ["CARD", "ErrorMemory", "FittedErrorMemory", "LinearBase"]
 

@@ -57,16 +57,16 @@ from turnout.core import Card, InputError, Inputs, Outcomes, Pool, _check
 from turnout.core._check import Float, Int
 from turnout.parts.answer_log import LogRow, distillation, log_of, questions, ranked, write_sets
 from turnout.parts.costs import CostModel, fit_costs
-from turnout.parts.encoder import Encoder, check_name, fit_encoder
-from turnout.parts.neighbours import Memory
+from turnout.parts.learners.neighbours import Memory
 from turnout.parts.ranking import order
-from turnout.parts.thoughts import (
+from turnout.parts.rounds.thoughts import (
     ThoughtPlay,
     Thoughts,
     enriched,
     summary_call,
     write_thoughts,
 )
+from turnout.parts.texts.encoder import Encoder, check_name, fit_encoder
 
 __all__ = [
     "BALANCE",

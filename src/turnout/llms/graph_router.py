@@ -18,9 +18,10 @@ Equations, with the variable of each symbol::
 
 In each pass every edge is shown with the chance `visible` and else hidden; an edge is predicted
 only where it is hidden. With every tied best labelled, and answers right or wrong, two models' p
-differ by as much as their chances of being right: so Q, the quality (`parts.mixture.fit_line` on
-rows held out), carries the whole curve under the shared decision, quality - price * cost. `best`
-is p itself, whose argmax is the published rule. Costs are in the currency of the table.
+differ by as much as their chances of being right: so Q, the quality
+(`parts.learners.mixture.fit_line` on rows held out), carries the whole curve under the shared
+decision, quality - price * cost. `best` is p itself, whose argmax is the published rule. Costs are
+in the currency of the table.
 
 What the edges tell: a message is W x_i + U e_ij and a model hears their mean, so *which* prompt
 came with which score is lost on the way. What a model is good at has to stand in its description;
@@ -57,11 +58,11 @@ from numpy.typing import NDArray
 from turnout.core import Card, InputError, Inputs, Outcomes, Pool, _check
 from turnout.core._check import Float, Int
 from turnout.parts.costs import CostModel, fit_costs
-from turnout.parts.crossfit import identities
-from turnout.parts.descent import sigmoid
 from turnout.parts.edges import Scale, Tasks, described, fit_scale, tasks_of
-from turnout.parts.encoder import Encoder, check_name, fit_encoder
-from turnout.parts.mixture import Line, fit_line
+from turnout.parts.learners.crossfit import identities
+from turnout.parts.learners.descent import sigmoid
+from turnout.parts.learners.mixture import Line, fit_line
+from turnout.parts.texts.encoder import Encoder, check_name, fit_encoder
 
 __all__ = ["CARD", "FittedGraphRouter", "GraphRouter"]
 

@@ -13,11 +13,11 @@ Equations, with the variable of each symbol::
     s   = max_j p_j over the endpoints j; none if x = 0          score (n,)
     accept argmax_j p_j if s >= t, else reject                   `parts.gate`
 
-W, c, U, a are the network (`parts.wide`); `strange` counts the words and pairs of the text that are
-not in the vocabulary, and u = (1 + log(1 + n))^2 is what one of them weighs. t is the greatest
-threshold that accepts `keep` of held-out prompts *of the domains*: nothing else is known when
-it is set. A text without a known word has no score: otherwise the bias alone, which is about the
-share of each domain, would decide, and would often pass.
+W, c, U, a are the network (`parts.learners.wide`); `strange` counts the words and pairs of the text
+that are not in the vocabulary, and u = (1 + log(1 + n))^2 is what one of them weighs. t is the
+greatest threshold that accepts `keep` of held-out prompts *of the domains*: nothing else is known
+when it is set. A text without a known word has no score: otherwise the bias alone, which is about
+the share of each domain, would decide, and would often pass.
 
 As a router: the destinations are the endpoints, and `quality` says which of them is right. One
 destination is the `fallback` (a refusal, a general model): what is rejected is predicted to be
@@ -55,13 +55,13 @@ from numpy.random import Generator
 from turnout.core import Card, InputError, Inputs, Outcomes, Pool, _check
 from turnout.core._check import Float, Int
 from turnout.parts.costs import CostModel, fit_costs
-from turnout.parts.crossfit import take_inputs
-from turnout.parts.descent import Schedule, cross_entropy, sigmoid
-from turnout.parts.encoder import Ready
 from turnout.parts.gate import Gate, accept_share
-from turnout.parts.text import TextFeatures, learn_features
-from turnout.parts.wide import Wide, fit_wide, softmax_entropy
-from turnout.parts.words import grams_of, texts_of
+from turnout.parts.learners.crossfit import take_inputs
+from turnout.parts.learners.descent import Schedule, cross_entropy, sigmoid
+from turnout.parts.learners.wide import Wide, fit_wide, softmax_entropy
+from turnout.parts.texts.bags import TextFeatures, learn_features
+from turnout.parts.texts.encoder import Ready
+from turnout.parts.texts.words import grams_of, texts_of
 
 __all__ = ["CARD", "FittedGuardedQuery", "Guard", "GuardedQuery", "Verdict", "fit_guard"]
 

@@ -27,7 +27,7 @@ Knob: `Budget(price=p)` takes `p * cost` off the log-probability of an action th
 log-probability per unit of the pool's currency (a retrieval, for the laboratory's bases).
 
 What a laptop cannot show: sub-questions in the policy's own words, and images. The network picks
-among the steps a question spells out (`parts.clauses`), and its reader is fixed.
+among the steps a question spells out (`parts.rounds.clauses`), and its reader is fixed.
 
 Differs from the paper: see `CARD.differs`. Cost: a decision O(m h (p + q)), p = 14, q = 173.
 
@@ -56,14 +56,14 @@ from turnout.core import (
     _check,
 )
 from turnout.core._check import Float
-from turnout.parts.actor import Actor, Decision
-from turnout.parts.clauses import clauses
-from turnout.parts.inquiry import Inquiry, Look, expected_costs, look
-from turnout.parts.playing import Ask, Limits, run
-from turnout.parts.reading import ChatReader, FirstDocument, Reader
-from turnout.parts.recorded import admitted, price_of
-from turnout.parts.steps import Record, Step, answer_reward, step_reward
-from turnout.parts.words import texts_of
+from turnout.parts.learners.actor import Actor, Decision
+from turnout.parts.rounds.clauses import clauses
+from turnout.parts.rounds.inquiry import Inquiry, Look, expected_costs, look
+from turnout.parts.rounds.playing import Ask, Limits, run
+from turnout.parts.rounds.reading import ChatReader, FirstDocument, Reader
+from turnout.parts.rounds.recorded import admitted, price_of
+from turnout.parts.rounds.steps import Record, Step, answer_reward, step_reward
+from turnout.parts.texts.words import texts_of
 
 __all__ = [
     "CARD",

@@ -42,9 +42,9 @@ from numpy.random import Generator
 from turnout.core import Card, Inputs, Outcomes, Pool, _check
 from turnout.core._check import Float
 from turnout.parts.costs import CostModel, fit_costs
-from turnout.parts.encoder import Encoder, check_name, fit_encoder
-from turnout.parts.neighbours import Memory
+from turnout.parts.learners.neighbours import Memory
 from turnout.parts.reasons import compared, of_neighbours
+from turnout.parts.texts.encoder import Encoder, check_name, fit_encoder
 
 __all__ = ["CARD", "FittedKnn", "Knn"]
 

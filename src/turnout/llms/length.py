@@ -45,9 +45,9 @@ from scipy.sparse import csr_matrix
 from turnout.core import Card, Inputs, Outcomes, Pool, _check
 from turnout.core._check import Float
 from turnout.parts.costs import CostModel, fit_costs
-from turnout.parts.logistic import fit_logistic, sigmoid
+from turnout.parts.learners.logistic import fit_logistic, sigmoid
 from turnout.parts.reasons import compared
-from turnout.parts.words import texts_of
+from turnout.parts.texts.words import texts_of
 
 __all__ = ["CARD", "FittedLength", "Length"]
 

@@ -10,8 +10,8 @@ Equations, with the variable of each symbol::
     x_f = idf_f / |.|  if f stands in the prompt, else 0            features (n, d), sparse
     z_j = x . w_j + b_j                                             weights (d, m), intercept (m,)
     Q_j = sigmoid(a_j z_j + c_j)                                    quality (n, m), in [0, 1]
-    w, b = argmin  sum_seen log(1 + e^z) - q z + l2 / 2 |w_j|^2     `parts.logistic`
-    a, c = Platt scaling of out-of-fold z                           `parts.calibration`
+    w, b = argmin  sum_seen log(1 + e^z) - q z + l2 / 2 |w_j|^2     `parts.learners.logistic`
+    a, c = Platt scaling of out-of-fold z                           `parts.learners.calibration`
 
 q in [0, 1] is the quality seen; cells never seen are left out. `l2` is the one of a few that, out
 of fold and calibrated, best tells the differences of quality between models (their squared error;
@@ -49,18 +49,18 @@ from numpy.random import Generator
 
 from turnout.core import Card, Inputs, Outcomes, Pool, _check
 from turnout.core._check import Float
-from turnout.parts.calibration import (
+from turnout.parts.costs import CostModel, fit_costs
+from turnout.parts.decide import Kernel
+from turnout.parts.learners.calibration import (
     Calibration,
     contrast_loss,
     fit_calibration,
     log_loss,
 )
-from turnout.parts.costs import CostModel, fit_costs
-from turnout.parts.decide import Kernel
-from turnout.parts.logistic import fit_logistic
+from turnout.parts.learners.logistic import fit_logistic
 from turnout.parts.reasons import compared, of_words
-from turnout.parts.text import TextScorer, learn_features
-from turnout.parts.words import texts_of
+from turnout.parts.texts.bags import TextScorer, learn_features
+from turnout.parts.texts.words import texts_of
 
 __all__ = ["CARD", "FittedLinear", "Linear"]
 

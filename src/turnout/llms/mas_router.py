@@ -11,9 +11,9 @@ Systems", 2025, arXiv:2502.11133)::
     minimise  mean[-L (U - b)] + cross-entropy of the task + 0.001 * latent loss
 
 L is the joint score of the choices (`nn.cascade`, with every equation), b the mean U of the batch
-(`baseline="mean"`), or 0 as published. Ways of working and how they are played: `parts.teams`.
-Texts become vectors by hashed words (d = 384), or by the sentence encoder of the paper
-(`encoder="minilm"`, extra `text`). New models, roles and ways join by description alone.
+(`baseline="mean"`), or 0 as published. Ways of working and how they are played:
+`parts.rounds.teams`. Texts become vectors by hashed words (d = 384), or by the sentence encoder of
+the paper (`encoder="minilm"`, extra `text`). New models, roles and ways join by description alone.
 
 A play draws nothing by default: mean latents, likeliest way and roles, and models shared out in
 proportion to their probabilities; `draw=True` samples as in training, as the published code does
@@ -61,10 +61,10 @@ from turnout.core import (
     Pool,
     _check,
 )
-from turnout.parts.encoder import check_name
-from turnout.parts.playing import Ask, Limits, run
-from turnout.parts.recorded import Recorded, admitted, price_of
-from turnout.parts.teams import MODES, ROLES, Chat, Member, Plain, TaskRoles, Team
+from turnout.parts.rounds.playing import Ask, Limits, run
+from turnout.parts.rounds.recorded import Recorded, admitted, price_of
+from turnout.parts.rounds.teams import MODES, ROLES, Chat, Member, Plain, TaskRoles, Team
+from turnout.parts.texts.encoder import check_name
 
 __all__ = ["CARD", "ROLES", "FittedMasRouter", "MasRouter", "TaskRoles"]
 

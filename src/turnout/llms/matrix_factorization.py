@@ -43,8 +43,8 @@ from numpy.typing import NDArray
 from turnout.core import Card, Inputs, Outcomes, Pool, _check
 from turnout.core._check import Float, Int
 from turnout.parts.costs import CostModel, fit_costs
-from turnout.parts.descent import Schedule, cross_entropy, descend, sigmoid
-from turnout.parts.encoder import Encoder, check_name, fit_encoder
+from turnout.parts.learners.descent import Schedule, cross_entropy, descend, sigmoid
+from turnout.parts.texts.encoder import Encoder, check_name, fit_encoder
 
 __all__ = ["CARD", "FittedMatrixFactorization", "MatrixFactorization"]
 
@@ -64,7 +64,7 @@ CARD = Card(
         "The score is trained by cross-entropy against each model's own quality, because the "
         "shared decision needs a quality for any number of models; the paper trains the "
         "difference of two scores on who won. Votes enter through "
-        "turnout.parts.ratings.from_votes.",
+        "turnout.parts.learners.ratings.from_votes.",
         "The default encoder is a truncated SVD of TF-IDF fitted on the table; the paper calls a "
         "hosted embedding.",
         "Weight decay and the best held-out epoch instead of noise on the prompt vectors.",

@@ -73,10 +73,10 @@ from turnout.core import (
 )
 from turnout.core._check import Float, Int
 from turnout.parts.chains import Alphabet, Played, Rewards, alphabet_of, judged_table
-from turnout.parts.judge import Judge
+from turnout.parts.learners.judge import Judge
 from turnout.parts.pareto import non_dominated, simplex
 from turnout.parts.priced import columns
-from turnout.parts.words import texts_of
+from turnout.parts.texts.words import texts_of
 
 __all__ = ["CARD", "Cascade", "FittedMogfn", "Mogfn"]
 

@@ -45,7 +45,7 @@ from numpy.random import Generator
 from turnout.core import Card, InputError, Inputs, Outcomes, Pool, _check
 from turnout.core._check import Float
 from turnout.parts.costs import CostModel, fit_costs
-from turnout.parts.ratings import bradley_terry, wins_of
+from turnout.parts.learners.ratings import bradley_terry, wins_of
 
 __all__ = ["CARD", "FittedRatings", "Ratings"]
 
@@ -67,7 +67,7 @@ CARD = Card(
     ),
     differs=(
         "Pairs come from rows that saw two models; votes enter through "
-        "turnout.parts.ratings.from_votes.",
+        "turnout.parts.learners.ratings.from_votes.",
         "A small ridge keeps the strength of a model finite that never lost, and compares models "
         "that never met.",
         "Ties count as half a win for both.",

@@ -19,14 +19,14 @@ exact match (or token F1), c the thrift in [0, 1] and alpha (`alphas`) the weigh
           = 0                                  if a = 0: a cheap wrong answer earns nothing
           = (a + f) (1 - alpha) + alpha c      else                            `total`
 
-Two policies drive the same loop. `NetworkPolicy` is a small network (`parts.actor`) over what it
-has read: the step of the question at hand, the last reply, who was asked; its actions are "ask
-model j the whole question, the step at hand again, or the next step with the last reply in the
+Two policies drive the same loop. `NetworkPolicy` is a small network (`parts.learners.actor`) over
+what it has read: the step of the question at hand, the last reply, who was asked; its actions are
+"ask model j the whole question, the step at hand again, or the next step with the last reply in the
 place of 'it'", and "answer with the last reply". `ChatPolicy` is a chat destination that is told
 the rules and writes the tags. A turn without a readable action is asked for once more; then the
-play falls back to the last reply, or, if there is none, to the cheapest destination's answer to
-the whole question. A model nobody knows, or one that is down, informs "None". At most `rounds`
-calls to the pool; the one after must answer.
+play falls back to the last reply, or, if there is none, to the cheapest destination's answer to the
+whole question. A model nobody knows, or one that is down, informs "None". At most `rounds` calls to
+the pool; the one after must answer.
 
 Knob: alpha, the share of thrift in the reward, in [0, 1]. The network reads it, and is trained at
 all `alphas`; `Budget(price=p)` is turned into the alpha whose reward falls as fast with cost as
@@ -40,7 +40,7 @@ the rewards, whom it asks when, and what that costs.
 
 Differs from the paper: see `CARD.differs`. Cost: a decision O(m h (p + q)), p = 14, q = 173.
 
->>> from turnout.parts.turns import Thrift, total
+>>> from turnout.parts.rounds.turns import Thrift, total
 >>> lean = Thrift()
 >>> [lean.rate(cost) for cost in (4.0, 1.0)]  # the first alone in its window
 [0.5, 1.0]
@@ -67,14 +67,14 @@ from turnout.core import (
     Pool,
     _check,
 )
-from turnout.parts import answers
-from turnout.parts.actor import Actor, Decision
-from turnout.parts.clauses import clauses
-from turnout.parts.inquiry import Inquiry, expected_costs, look
-from turnout.parts.playing import Ask, Limits, run
-from turnout.parts.recorded import Recorded, admitted, price_of
-from turnout.parts.turn_policies import ChatPolicy, NetworkPolicy, Policy, Speaking, turned
-from turnout.parts.turns import Purse, Turn, information, total, well_formed
+from turnout.parts.learners.actor import Actor, Decision
+from turnout.parts.rounds import answers
+from turnout.parts.rounds.clauses import clauses
+from turnout.parts.rounds.inquiry import Inquiry, expected_costs, look
+from turnout.parts.rounds.playing import Ask, Limits, run
+from turnout.parts.rounds.policies import ChatPolicy, NetworkPolicy, Policy, Speaking, turned
+from turnout.parts.rounds.recorded import Recorded, admitted, price_of
+from turnout.parts.rounds.turns import Purse, Turn, information, total, well_formed
 
 __all__ = ["CARD", "ChatPolicy", "FittedRouterR1", "NetworkPolicy", "RouterR1"]
 

@@ -57,11 +57,11 @@ from numpy.random import Generator
 
 from turnout.core import Card, InputError, Inputs, Outcomes, Pool, _check
 from turnout.core._check import Bool, Float, Int
-from turnout.parts.clusters import kmeans
 from turnout.parts.costs import CostModel, fit_costs
-from turnout.parts.encoder import Encoder, check_name, fit_encoder
 from turnout.parts.files import replace_file
+from turnout.parts.learners.clusters import kmeans
 from turnout.parts.query_experts import QueryExpert, expert_quality, found, train_expert
+from turnout.parts.texts.encoder import Encoder, check_name, fit_encoder
 
 __all__ = [
     "CARD",

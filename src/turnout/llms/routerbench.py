@@ -13,8 +13,8 @@ B on one request it stops, unless nothing was spent yet:
 
 `replay` plays this on a table, where the judge can read the true Q. That is the paper's own
 experiment: a simulation, not a router. The recipe makes a router of it: Q is not known to a
-server, so the verdict is that of a judge fitted to `Q >= t` (`parts.judge`: accept where its
-probability is at least one half), and eps is noise on top.
+server, so the verdict is that of a judge fitted to `Q >= t` (`parts.learners.judge`: accept where
+its probability is at least one half), and eps is noise on top.
 
 The cap is the knob. A budget is turned into a cap on a sample of the training inputs: the one of
 best `quality - price * spend` at a price, the largest within a mean cost, the cheapest that
@@ -61,10 +61,10 @@ from numpy.random import Generator
 from turnout.core import Assignment, Budget, Card, InputError, Inputs, Outcomes, Pool, _check
 from turnout.core._check import Float, Int
 from turnout.parts.costs import CostModel, fit_costs
-from turnout.parts.judge import Judge, fit_judge
-from turnout.parts.logistic import sigmoid
+from turnout.parts.learners.judge import Judge, fit_judge
+from turnout.parts.learners.logistic import sigmoid
 from turnout.parts.stopping import Stopping, by_price, line_up, walk
-from turnout.parts.words import texts_of
+from turnout.parts.texts.words import texts_of
 
 __all__ = ["CARD", "FittedNoisyCascade", "NoisyCascade", "Replay", "replay"]
 

@@ -120,25 +120,25 @@ BUILT_OF = (
     ("nn.gflownet", "reinforcement.generative_flow"),
     ("parts.qlearning", "reinforcement.q_learning"),
     ("parts.queue_learning", "reinforcement.q_learning"),
-    ("parts.exploring", "reinforcement.bandit"),
-    ("parts.preference_play", "generative.prompted"),
-    ("parts.matching", "generative.prompted"),
-    ("parts.sdm", "cascade.verifier"),
-    ("parts.judge", "cascade.verifier"),
+    ("parts.feedback.exploring", "reinforcement.bandit"),
+    ("parts.preferences.play", "generative.prompted"),
+    ("parts.preferences.matching", "generative.prompted"),
+    ("parts.learners.sdm", "cascade.verifier"),
+    ("parts.learners.judge", "cascade.verifier"),
     ("parts.query_experts", "similarity.centroid"),
     ("parts.portfolio", "supervised.domain"),
     ("nn.graph", "supervised.graph"),
-    ("parts.ratings", "supervised.pairwise"),
-    ("parts.wide", "supervised.classifier"),
-    ("parts.memory", "similarity.knn"),
-    ("parts.adaptation", "similarity.clusters"),
-    ("parts.stacking", "supervised.regressor"),
-    ("parts.mixture", "supervised.regressor"),
-    ("parts.logistic", "supervised.regressor"),
-    ("parts.neighbours", "similarity.knn"),
-    ("parts.clusters", "similarity.clusters"),
-    ("parts.descent", "supervised.regressor"),
-    ("parts.trees", "supervised.regressor"),
+    ("parts.learners.ratings", "supervised.pairwise"),
+    ("parts.learners.wide", "supervised.classifier"),
+    ("parts.learners.memory", "similarity.knn"),
+    ("parts.learners.adaptation", "similarity.clusters"),
+    ("parts.learners.stacking", "supervised.regressor"),
+    ("parts.learners.mixture", "supervised.regressor"),
+    ("parts.learners.logistic", "supervised.regressor"),
+    ("parts.learners.neighbours", "similarity.knn"),
+    ("parts.learners.clusters", "similarity.clusters"),
+    ("parts.learners.descent", "supervised.regressor"),
+    ("parts.learners.trees", "supervised.regressor"),
 )
 
 #: Destinations by the words of a card's `routes`, the first that is there.
@@ -252,7 +252,7 @@ def decide(
 def imports_of(source: str) -> frozenset[str]:
     """Modules of this package that a Python file imports, without the package's name.
 
-    `from turnout.parts import words` counts as `parts.words`.
+    `from turnout.parts import words` counts as `parts.texts.words`.
     """
     found = set()
     for node in ast.walk(ast.parse(source)):
@@ -297,7 +297,7 @@ def place(card: Card, imports: frozenset[str]) -> Place:
     output = "chain" if when == "post" else "several" if several else "one"
     if " or to " in card.routes:
         output = "reject"
-    embedding = ("embedding",) if "parts.encoder" in imports else ()
+    embedding = ("embedding",) if "parts.texts.encoder" in imports else ()
     return Place(
         name=card.name,
         when=when,

@@ -6,8 +6,9 @@ training prompts agree (similarity), how far they are (distance), and the output
 Only what lies in a region where the predictions of both classes were right at a rate alpha on
 held-out rows is *admitted*.
 
-Equations: see `turnout.parts.sdm`. With, for destination j, y in {wrong, right} the prediction, o
-its probability, `lower` the same less all its bounds, and qt the rescaled similarity::
+Equations: see `turnout.parts.learners.sdm`. With, for destination j, y in {wrong, right} the
+prediction, o its probability, `lower` the same less all its bounds, and qt the rescaled
+similarity::
 
     P_j = P(right) by lower    where y is admitted
         = P(right) by o        where it is not, and qt >= 1
@@ -50,10 +51,10 @@ from numpy.random import Generator
 from turnout.core import Card, Inputs, Outcomes, Pool, _check
 from turnout.core._check import Bool, Float, Int
 from turnout.parts.costs import CostModel, fit_costs
-from turnout.parts.encoder import Encoder, check_name, fit_encoder
 from turnout.parts.gate import Gate
-from turnout.parts.sdm import Estimate, Estimator, Settings, fit_estimator
+from turnout.parts.learners.sdm import Estimate, Estimator, Settings, fit_estimator
 from turnout.parts.stopping import by_price
+from turnout.parts.texts.encoder import Encoder, check_name, fit_encoder
 
 __all__ = ["CARD", "FittedSdm", "Sdm", "Verifier"]
 

@@ -8,9 +8,9 @@ not. How far the words are trusted depends on how much of the prompt they know.
 
 Equations, with the variable of each symbol::
 
-    W_j = sigmoid(a_j (x . w_j + b_j) + c_j)      quality told by words   `parts.logistic`
-    F_j = mean over trees of leaf means           told by form and topic  `parts.trees`
-    k   = share of the prompt that is known       in [0, 1]               `parts.mixture`
+    W_j = sigmoid(a_j (x . w_j + b_j) + c_j)      quality told by words   `parts.learners.logistic`
+    F_j = mean over trees of leaf means           told by form and topic  `parts.learners.trees`
+    k   = share of the prompt that is known       in [0, 1]               `parts.learners.mixture`
     p_j = trust k W_j + (1 - trust k) F_j         trust k is at most 1
     Q_j = sigmoid(d_j + e_j p + s (p_j - p))      quality (n, m)          p = mean over j of p_j
     trust = argmin  sum_i sum_j (q'_ij - p'_ij)^2                         over held-out i
@@ -58,10 +58,10 @@ from turnout.core import Card, Inputs, Outcomes, Pool, _check
 from turnout.core._check import Float
 from turnout.parts.costs import CostModel, fit_costs
 from turnout.parts.decide import Kernel
-from turnout.parts.mixture import Mixture
+from turnout.parts.learners.mixture import Mixture
+from turnout.parts.learners.stacking import Settings, fit_mixture
 from turnout.parts.reasons import compared, of_form, of_words
-from turnout.parts.stacking import Settings, fit_mixture
-from turnout.parts.words import texts_of
+from turnout.parts.texts.words import texts_of
 
 __all__ = ["CARD", "FittedStacked", "Stacked"]
 

@@ -63,9 +63,9 @@ from numpy.random import Generator
 from turnout.core import Card, InputError, Inputs, Outcomes, Pool, _check
 from turnout.core._check import Float, Int
 from turnout.parts.costs import CostModel, fit_costs
-from turnout.parts.descent import Schedule, descend
-from turnout.parts.encoder import Encoder, check_name, fit_encoder
+from turnout.parts.learners.descent import Schedule, descend
 from turnout.parts.penalties import Penalties, check_flags, check_weights, fit_penalties
+from turnout.parts.texts.encoder import Encoder, check_name, fit_encoder
 
 __all__ = ["CARD", "FittedTryage", "Tryage"]
 

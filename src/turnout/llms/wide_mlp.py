@@ -45,10 +45,10 @@ from scipy import sparse
 from turnout.core import Card, Inputs, Outcomes, Pool, _check
 from turnout.core._check import Float
 from turnout.parts.costs import CostModel, fit_costs
-from turnout.parts.descent import Schedule, sigmoid
-from turnout.parts.encoder import Ready, project
-from turnout.parts.text import TextFeatures, learn_features
-from turnout.parts.wide import Wide, fit_wide
+from turnout.parts.learners.descent import Schedule, sigmoid
+from turnout.parts.learners.wide import Wide, fit_wide
+from turnout.parts.texts.bags import TextFeatures, learn_features
+from turnout.parts.texts.encoder import Ready, project
 
 __all__ = ["CARD", "FittedWideMlp", "WideMlp"]
 

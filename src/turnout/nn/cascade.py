@@ -36,9 +36,9 @@ from torch import nn
 from torch.nn import functional
 
 from turnout.core import Pool
-from turnout.parts.actor import hashed
-from turnout.parts.encoder import fit_encoder
-from turnout.parts.teams import MODES, TaskRoles
+from turnout.parts.learners.actor import hashed
+from turnout.parts.rounds.teams import MODES, TaskRoles
+from turnout.parts.texts.encoder import fit_encoder
 
 __all__ = ["Cascade", "Catalog", "Choice", "Drawn", "apportioned", "build", "catalog", "encoded"]
 

@@ -1,4 +1,4 @@
-"""Scorer: the twin in torch of `turnout.parts.actor.Actor`, and the tables it is trained on."""
+"""Scorer: the twin in torch of `parts.learners.actor.Actor`, and the tables it is trained on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from turnout.nn.policy_gradient import Batch
-from turnout.parts.actor import Actor, Decision
+from turnout.parts.learners.actor import Actor, Decision
 
 __all__ = ["Scorer", "batch_of"]
 

@@ -18,7 +18,7 @@ from math import log
 import numpy as np
 
 from turnout.core._check import Float
-from turnout.parts.logistic import sigmoid
+from turnout.parts.learners.logistic import sigmoid
 
 __all__ = ["Belief", "Noise", "alike", "believe", "measure_noise", "update"]
 

@@ -42,8 +42,8 @@ from numpy.random import Generator
 
 from turnout.core import InputError, Outcomes, _check
 from turnout.core._check import Bool, Float, Int
-from turnout.parts.judge import Judge, fit_judge
-from turnout.parts.words import texts_of
+from turnout.parts.learners.judge import Judge, fit_judge
+from turnout.parts.texts.words import texts_of
 
 __all__ = ["Alphabet", "Chain", "Played", "Rewards", "alphabet_of", "judged_table"]
 

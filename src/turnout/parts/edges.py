@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from turnout.core import Outcomes, Pool, _check
 from turnout.core._check import Bool, Float, Int
-from turnout.parts.encoder import Encoder, Svd, directions, fit_encoder
-from turnout.parts.text import learn_features
+from turnout.parts.texts.bags import learn_features
+from turnout.parts.texts.encoder import Encoder, Svd, directions, fit_encoder
 
 __all__ = ["Scale", "Tasks", "described", "fit_scale", "tasks_of"]
 

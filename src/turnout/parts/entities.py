@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from turnout.parts.words import clipped
+from turnout.parts.texts.words import clipped
 
 __all__ = ["KINDS", "SPAN", "Facts", "read"]
 

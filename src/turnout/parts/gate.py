@@ -10,8 +10,8 @@ wrong each row would be if accepted, and A(t) the rows with s >= t::
     curve     every threshold: |A(t)| / n and mean of w over A(t)              `sweep`
 
 *sure* tests sixteen shares fixed beforehand, 1/16 to all, each at a sixteenth of 1 - confidence
-(`turnout.parts.bounds`), and takes the greatest that passes. It stands for selective guaranteed
-risk (Geifman, El-Yaniv, "Selective Classification for Deep Neural Networks", 2017,
+(`turnout.parts.guarantees.bounds`), and takes the greatest that passes. It stands for selective
+guaranteed risk (Geifman, El-Yaniv, "Selective Classification for Deep Neural Networks", 2017,
 arXiv:1705.08500, algorithm 1), whose search by halves lets the rows themselves choose what is
 tested, so that its few tests do not quite cover the choice.
 
@@ -39,7 +39,7 @@ import numpy as np
 
 from turnout.core import InputError, _check
 from turnout.core._check import Float, Int
-from turnout.parts import bounds
+from turnout.parts.guarantees import bounds
 
 __all__ = ["Curve", "Gate", "accept_share", "limit_error", "sweep"]
 

@@ -71,7 +71,7 @@ from turnout.parts._newcomer_prior import Belief, alike, believe, measure_noise,
 from turnout.parts._newcomer_traits import answer_length, price, texts, traits
 from turnout.parts.costs import CostModel
 from turnout.parts.decide import Explains, HasKernel, Quick
-from turnout.parts.logistic import sigmoid
+from turnout.parts.learners.logistic import sigmoid
 from turnout.parts.priced import Priced
 
 __all__ = ["Joined", "join"]

@@ -15,7 +15,7 @@ import numpy as np
 
 from turnout.core import InputError, Inputs, _check
 from turnout.core._check import Float
-from turnout.parts.words import texts_of
+from turnout.parts.texts.words import texts_of
 
 __all__ = ["Flag", "Penalties", "check_flags", "check_weights", "fit_penalties", "unflagged"]
 

@@ -25,7 +25,7 @@ from numpy.random import Generator
 
 from turnout.core import _check
 from turnout.core._check import Float, Int
-from turnout.parts.descent import Adam
+from turnout.parts.learners.descent import Adam
 
 __all__ = ["DoubleQ", "QNetwork", "new_network"]
 

@@ -10,7 +10,7 @@ from numpy.random import Generator
 
 from turnout.core import InputError, _check
 from turnout.core._check import Float, Int
-from turnout.parts.descent import Schedule, descend
+from turnout.parts.learners.descent import Schedule, descend
 from turnout.parts.ranking import discounted
 
 __all__ = ["QueryExpert", "expert_quality", "found", "train_expert"]

@@ -13,8 +13,8 @@ import numpy as np
 
 from turnout.core import InputError
 from turnout.core._check import Float
-from turnout.parts.logistic import sigmoid
-from turnout.parts.neighbours import Memory
+from turnout.parts.learners.logistic import sigmoid
+from turnout.parts.learners.neighbours import Memory
 
 __all__ = ["compared", "listed", "of_form", "of_neighbours", "of_words"]
 

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from turnout._version import __version__
 from turnout.core import Pool, Predictor, Router, RouterFileError, Strategy
 from turnout.parts.files import replace_file
-from turnout.parts.playing import as_strategy
 from turnout.parts.priced import as_router
+from turnout.parts.rounds.playing import as_strategy
 
 __all__ = ["FORMAT", "SavedRouter", "SavedStrategy", "load", "load_strategy", "save"]
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from turnout.core import Budget, InputError, Play, Pool, RouterFileError, Strategy, _check
 from turnout.parts import store
-from turnout.parts.playing import Limits
+from turnout.parts.rounds.playing import Limits
 
 __all__ = ["Stage", "StrategyEntry", "make_stages"]
 

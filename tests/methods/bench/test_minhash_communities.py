@@ -8,7 +8,7 @@ import pytest
 from turnout.bench import minhash_communities as alike
 from turnout.bench.prompt_files import read_prompts
 from turnout.core import DataError, InputError
-from turnout.parts.shingles import jaccard, shingles
+from turnout.parts.texts.shingles import jaccard, shingles
 
 TOPICS = {
     "card": "replace lost bank card order new plastic number account",

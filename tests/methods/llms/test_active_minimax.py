@@ -8,8 +8,8 @@ import pytest
 from turnout.core import InputError, Outcomes
 from turnout.llms.active_minimax import ActiveMinimax, Buyer, buy
 from turnout.llms.linear import Linear
-from turnout.parts.buying import plan
-from turnout.parts.minimax import Uniform
+from turnout.parts.feedback.buying import plan
+from turnout.parts.feedback.minimax import Uniform
 from turnout.testing import Case
 
 CASE = Case(ActiveMinimax(labels=200, packets=10, steps=3, particles=4, rollouts=4, width=8))

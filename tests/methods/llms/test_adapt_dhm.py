@@ -13,7 +13,7 @@ from turnout.core import InputError, Outcomes
 from turnout.core._check import Float, Int
 from turnout.llms.adapt_dhm import AdaptDhm, FittedAdaptDhm
 from turnout.parts import store
-from turnout.parts.adaptation import (
+from turnout.parts.learners.adaptation import (
     _revive,
     forward,
     nearest,
@@ -21,7 +21,7 @@ from turnout.parts.adaptation import (
     rounds_of_routing,
     slopes,
 )
-from turnout.parts.descent import cross_entropy
+from turnout.parts.learners.descent import cross_entropy
 from turnout.testing import Case
 
 CASE = Case(AdaptDhm(clusters=2, hidden=(16,), d=16, batch=64, epochs=20, rate=3e-3, starts=2))

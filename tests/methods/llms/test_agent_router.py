@@ -11,7 +11,7 @@ import pytest
 from turnout.core import Budget, Call, InputError, Outcomes, Pool, Reply
 from turnout.llms.agent_router import Agent, AgentRouter, FittedAgentRouter, _target, _vote
 from turnout.parts.entities import read
-from turnout.parts.playing import Limits, run
+from turnout.parts.rounds.playing import Limits, run
 from turnout.testing.strategies import StrategyCase
 
 torch = pytest.importorskip("torch")

@@ -25,7 +25,7 @@ from turnout.llms.arch_router import (
     route_prompt,
     trimmed,
 )
-from turnout.parts.playing import Limits, run
+from turnout.parts.rounds.playing import Limits, run
 from turnout.testing import Case, strategies
 
 CASE = Case(ArchRouter(matcher=CrossScorer(d=8, bits=9, epochs=4, batch=32, rate=0.1)))

@@ -34,7 +34,7 @@ from turnout.llms.fusion_factory import (
     write_sets,
     write_thoughts,
 )
-from turnout.parts.playing import run
+from turnout.parts.rounds.playing import run
 from turnout.testing import Case, strategies
 
 CASE = Case(FusionFactory(learner=Nearest(k=15), d=32))

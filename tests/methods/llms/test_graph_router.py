@@ -13,8 +13,8 @@ from turnout.llms.graph_router import FittedGraphRouter, GraphRouter
 from turnout.parts import store
 from turnout.parts.costs import CostModel
 from turnout.parts.edges import Scale, Tasks, fit_scale
-from turnout.parts.encoder import Ready
-from turnout.parts.mixture import Line
+from turnout.parts.learners.mixture import Line
+from turnout.parts.texts.encoder import Ready
 from turnout.testing import Case
 
 torch = pytest.importorskip("torch")

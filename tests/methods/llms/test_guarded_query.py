@@ -11,9 +11,9 @@ import turnout
 from turnout.core import Budget, InputError, Outcomes
 from turnout.llms.guarded_query import Guard, GuardedQuery, fit_guard
 from turnout.parts import store
-from turnout.parts.encoder import Ready
 from turnout.parts.gate import Gate
-from turnout.parts.wide import Wide
+from turnout.parts.learners.wide import Wide
+from turnout.parts.texts.encoder import Ready
 from turnout.testing import Case
 
 SMALL = GuardedQuery(width=96, batch=32, epochs=10, rate=3e-3)

@@ -18,7 +18,7 @@ from turnout.llms.kb_router import (
     answer_reward,
     step_reward,
 )
-from turnout.parts.playing import run
+from turnout.parts.rounds.playing import run
 from turnout.testing import strategies
 from turnout.testing.strategies import StrategyCase, StrategySubject
 

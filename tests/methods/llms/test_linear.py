@@ -8,7 +8,7 @@ import pytest
 from turnout.core import InputError, Outcomes
 from turnout.llms.linear import FittedLinear, Linear
 from turnout.parts.costs import CostModel
-from turnout.parts.text import TextScorer, learn_features
+from turnout.parts.texts.bags import TextScorer, learn_features
 from turnout.testing import Case
 
 CASE = Case(Linear(l2=(2.0, 0.5)))

@@ -11,8 +11,8 @@ import pytest
 from turnout.core import Budget, Call, InputError, Outcomes, Pool, Reply
 from turnout.llms import mas_router
 from turnout.llms.mas_router import FittedMasRouter, MasRouter, TaskRoles
-from turnout.parts.playing import run
-from turnout.parts.teams import MODES, Chat, Member, Plain, Role, Team, most
+from turnout.parts.rounds.playing import run
+from turnout.parts.rounds.teams import MODES, Chat, Member, Plain, Role, Team, most
 from turnout.testing import strategies
 from turnout.testing.strategies import StrategyCase, StrategySubject
 

@@ -9,8 +9,8 @@ from turnout.core import InputError, Outcomes
 from turnout.llms import matrix_factorization as module
 from turnout.llms.matrix_factorization import FittedMatrixFactorization, MatrixFactorization
 from turnout.parts.costs import CostModel
-from turnout.parts.descent import Schedule
-from turnout.parts.encoder import Ready
+from turnout.parts.learners.descent import Schedule
+from turnout.parts.texts.encoder import Ready
 from turnout.testing import Case
 
 CASE = Case(MatrixFactorization(rank=8, d=32, epochs=25, rate=0.01))

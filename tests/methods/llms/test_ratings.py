@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import turnout
 from turnout.core import Budget, InputError, Outcomes
 from turnout.llms.ratings import Ratings
-from turnout.parts.ratings import from_votes
+from turnout.parts.learners.ratings import from_votes
 from turnout.testing import Case
 
 CASE = Case(Ratings())

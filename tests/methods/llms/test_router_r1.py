@@ -10,13 +10,13 @@ import pytest
 from turnout.core import Budget, Call, InputError, Outcomes, Pool, Reply
 from turnout.llms import router_r1
 from turnout.llms.router_r1 import ChatPolicy, FittedRouterR1, RouterR1
-from turnout.parts.actor import Actor
-from turnout.parts.answers import exact, f1, recall
-from turnout.parts.clauses import clauses, filled
-from turnout.parts.inquiry import Inquiry, look
-from turnout.parts.playing import Played, run
-from turnout.parts.tagged import first
-from turnout.parts.turns import Thrift, Turn, called, total, well_formed
+from turnout.parts.learners.actor import Actor
+from turnout.parts.rounds.answers import exact, f1, recall
+from turnout.parts.rounds.clauses import clauses, filled
+from turnout.parts.rounds.inquiry import Inquiry, look
+from turnout.parts.rounds.playing import Played, run
+from turnout.parts.rounds.tagged import first
+from turnout.parts.rounds.turns import Thrift, Turn, called, total, well_formed
 from turnout.testing import strategies
 from turnout.testing.strategies import StrategyCase
 

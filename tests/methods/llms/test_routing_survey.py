@@ -51,15 +51,17 @@ def test_what_is_known_of_some_methods() -> None:
 def test_a_method_of_unknown_parts_has_no_place() -> None:
     """It is refused by name, with the imports it has and where to add them."""
     card = replace(RANDOM, name="llms.new", properties=("reads_inputs",))
-    imports = survey.imports_of("from turnout.parts.tarot import cards\nimport turnout.parts.words")
-    assert imports == {"parts.tarot", "parts.tarot.cards", "parts.words"}
+    imports = survey.imports_of(
+        "from turnout.parts.tarot import cards\nimport turnout.parts.texts.words"
+    )
+    assert imports == {"parts.tarot", "parts.tarot.cards", "parts.texts.words"}
     with pytest.raises(InputError, match=r"llms\.new must be built of .*tarot.*BUILT_OF"):
         survey.place(card, imports)
 
 
 def test_the_card_decides_the_moment_and_the_output() -> None:
     """Several steps are several rounds, one after the other is a chain, a fallback may reject."""
-    parts = frozenset({"parts.logistic", "parts.queues"})
+    parts = frozenset({"parts.learners.logistic", "parts.queues"})
     many = survey.place(replace(RANDOM, properties=("multi_step",)), parts)
     assert (many.when, many.output, many.cost) == ("multi", "several", ("money", "latency"))
     down = survey.place(replace(RANDOM, properties=("sequential",)), parts)
@@ -146,7 +148,7 @@ def test_wrong_decisions_are_refused(more: dict, message: str) -> None:
 def test_nothing_of_a_method_is_run(tmp_path: Path) -> None:
     """A file that would fail when imported still has its place."""
     file = tmp_path / "broken.py"
-    file.write_text("from turnout.parts.neighbours import Memory\nraise SystemExit\n")
+    file.write_text("from turnout.parts.learners.neighbours import Memory\nraise SystemExit\n")
     imports = survey.imports_of(file.read_text())
     assert survey.place(replace(RANDOM, properties=("reads_inputs",)), imports).family == (
         "similarity"

@@ -13,11 +13,11 @@ from turnout.llms.linear import Linear
 from turnout.llms.stacked import FittedStacked, Stacked
 from turnout.parts import store
 from turnout.parts.costs import CostModel
-from turnout.parts.form import COLUMNS
-from turnout.parts.mixture import Line, Mixture
-from turnout.parts.stacking import _differences
-from turnout.parts.text import TextScorer, learn_features
-from turnout.parts.trees import Forest
+from turnout.parts.learners.mixture import Line, Mixture
+from turnout.parts.learners.stacking import _differences
+from turnout.parts.learners.trees import Forest
+from turnout.parts.texts.bags import TextScorer, learn_features
+from turnout.parts.texts.form import COLUMNS
 from turnout.testing import Case
 
 CASE = Case(Stacked(trees=8, l2=(1.0,), folds=2, kinds=4))
@@ -145,8 +145,8 @@ def test_cells_never_seen_may_be_most_of_the_table(kept: float) -> None:
 
 def test_large_tables_are_weighed_by_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer rows are held out than there are, whole prompts together, and all are learnt from."""
-    monkeypatch.setattr("turnout.parts.stacking._CELLS", 200)
-    monkeypatch.setattr("turnout.parts.stacking._LEAST", 100)
+    monkeypatch.setattr("turnout.parts.learners.stacking._CELLS", 200)
+    monkeypatch.setattr("turnout.parts.learners.stacking._LEAST", 100)
     fitted = _fit(QUICK, _table(900))
     quality, _ = fitted.predict([_ask("add", 1, 0), _ask("say", 2, 1)])
     assert quality[0, 0] > quality[1, 0] + 0.2

@@ -14,9 +14,9 @@ from turnout.core._check import Float
 from turnout.llms.tryage import FittedTryage, Tryage, _train
 from turnout.parts import store
 from turnout.parts.costs import CostModel
-from turnout.parts.encoder import Ready
 from turnout.parts.penalties import Penalties
 from turnout.parts.priced import as_router
+from turnout.parts.texts.encoder import Ready
 from turnout.testing import Case
 
 CASE = Case(Tryage(width=16, d=16, epochs=15))

@@ -8,7 +8,7 @@ import pytest
 from turnout.core import InputError, Outcomes
 from turnout.llms.wide_mlp import FittedWideMlp, WideMlp
 from turnout.parts.costs import CostModel
-from turnout.parts.encoder import Ready
+from turnout.parts.texts.encoder import Ready
 from turnout.testing import Case
 
 CASE = Case(WideMlp(width=128, batch=32, epochs=12, rate=3e-3))

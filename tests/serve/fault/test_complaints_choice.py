@@ -12,7 +12,7 @@ import pytest
 from turnout.core import Outcomes
 from turnout.llms.linear import FittedLinear, Linear
 from turnout.parts import store
-from turnout.parts.words import READ
+from turnout.parts.texts.words import READ
 from turnout.serve.build import build
 from turnout.serve.config import Config
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.random import Generator
 
 from turnout.nn.graph.agents import Asked
-from turnout.parts.encoder import Encoder, fit_encoder
 from turnout.parts.entities import KINDS, Facts, read
+from turnout.parts.texts.encoder import Encoder, fit_encoder
 
 __all__ = ["QuestionReader", "fit_reader"]
 
@@ -72,7 +72,7 @@ def fit_reader(
     ----------
     items : sequence of str
     encoder, d
-        As of `turnout.parts.encoder.fit_encoder`.
+        As of `turnout.parts.texts.encoder.fit_encoder`.
     relations, most : int
         Most relations told apart, and most entities of a question.
     rng : Generator

@@ -16,7 +16,7 @@ from typing import Any, final
 import orjson
 
 from turnout.core import BudgetExceededError, Call, Reply
-from turnout.parts.playing import Played, Playing
+from turnout.parts.rounds.playing import Played, Playing
 from turnout.serve import sse
 from turnout.serve.desk import Desk
 from turnout.serve.errors import JSON_LINE, AnswerError, RequestError, body, code_of, status_of

@@ -10,7 +10,7 @@ import numpy as np
 
 from turnout.core import Budget, Call, InputError, Pool, Reply, TurnoutError
 from turnout.parts import store
-from turnout.parts.playing import Limits, Played, Playing, run
+from turnout.parts.rounds.playing import Limits, Played, Playing, run
 from turnout.testing.strategies.subject import MANY, StrategySubject
 from turnout.testing.subject import ContractError, NotApplicable
 from turnout.testing.watch import changed, global_rng, other_global_rng

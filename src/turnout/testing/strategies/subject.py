@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from turnout.core import Budget, Card, InputError, Pool, Strategy
-from turnout.parts.playing import Ask, Limits, Played, run
+from turnout.parts.rounds.playing import Ask, Limits, Played, run
 from turnout.testing.subject import ContractError
 
 __all__ = ["MANY", "StrategyCase", "StrategySubject"]

@@ -1,0 +1,1 @@
+"""Predictors and what they are fitted with: linear, trees, neighbours, clusters, networks."""

@@ -1,0 +1,1 @@
+"""Texts as features: words, form, shingles and their signatures, vectors of encoders."""
