@@ -241,6 +241,7 @@ def method_page(entry: Entry, claim: Claim | None) -> str:
     about = [f"* **Routes** {card.routes}.", f"* **Kind** {card.kind}."]
     if card.signal:
         about.append(f"* **Learns from** {', '.join(card.signal)}.")
+    about += [f"* **Knob** `{name}`: {unit}." for name, unit in card.knobs]
     if card.cost:
         about.append(f"* **Cost** {card.cost}.")
     if card.needs:

@@ -20,3 +20,11 @@ def test_a_level_refuses_no_name_of_another() -> None:
     """A name that only another level has is found, so that the caller can say what is wrong."""
     assert catalog.find("knn", level="experts").name == "llms.knn"
     assert catalog.find("experts.random", level="llms").name == "experts.random"
+
+
+def test_every_method_of_requests_says_what_its_knobs_are_measured_in() -> None:
+    """Prices come first, as budgets are turned into them, and no unit is left to be guessed."""
+    for entry in catalog.methods("llms"):
+        knobs = dict(entry.card.knobs)
+        assert next(iter(knobs), "none") == "price", f"{entry.name} declares {knobs}"
+        assert all(" " in unit for unit in knobs.values()), f"{entry.name} declares {knobs}"

@@ -80,6 +80,9 @@ def card(**changes):
         ({"signal": "outcomes"}, "card.signal"),
         ({"covers": ["a list"]}, "card.covers"),
         ({"properties": ("flies",)}, "card.properties"),
+        ({"knobs": "price"}, "card.knobs"),
+        ({"knobs": ("price", "quality per dollar")}, "card.knobs"),
+        ({"knobs": (("price", " "),)}, "card.knobs"),
     ],
 )
 def test_card_refuses_by_name(changes, field):

@@ -27,23 +27,41 @@ def test_two_columns_by_hand() -> None:
     assert weight.tolist() == [[0.5, 0.5]]
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 100_000), st.floats(0.0, 3.0))
-def test_no_rule_does_better(seed: int, price: float) -> None:
-    """Against every sub-line of three columns with every set of cases that it may accept."""
+def test_what_is_below_the_bar_is_not_kept_by_hand() -> None:
+    """Keep 0.8 but never 0.2, though going on costs 9 and the price says to stop."""
+    cases, cost = np.array([[[0.2, 0.8], [0.9, 0.9]]]), np.array([[1.0, 9.0]])
+    free = solve(cases, cost, 0.5)
+    assert (free.leave[0, 0], free.value[0, 0]) == pytest.approx((0.0, 0.0))
+    plan = solve(cases, cost, 0.5, np.array([0.5, 0.95]))
+    # 0.4 kept, and half the time 0.9 less half of 9; the last column is kept below its bar
+    assert plan.value[0] == pytest.approx([0.4 + 0.5 * (0.9 - 4.5) - 0.5, 0.9 - 4.5])
+    assert (plan.leave[0, 0], plan.cost[0, 0], plan.leave[0, 1]) == pytest.approx((0.5, 5.5, 0.0))
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(0, 100_000), st.floats(0.0, 3.0), st.booleans())
+def test_no_rule_does_better(seed: int, price: float, barred: bool) -> None:
+    """Against every sub-line of three columns with every set of cases that it may accept.
+
+    With a bar it may accept none below it, but in the last column.
+    """
     rng = default_rng(seed)
     cases, cost = rng.integers(0, 5, (3, 3)) / 4, rng.integers(0, 4, 3) / 4
+    bar = rng.integers(0, 6, 3) / 4 if barred else np.full(3, -np.inf)
+    may = (cases >= bar[:, None]) | (np.arange(3) == 2)[:, None]
     best = -np.inf
     for size in (1, 2, 3):
         for line in combinations(range(3), size):
             for accepts in product(product((False, True), repeat=3), repeat=size - 1):
+                sets = [np.array(accept) for accept in (*accepts, (True,) * 3)]
+                if any((kept & ~may[j]).any() for j, kept in zip(line, sets, strict=True)):
+                    continue
                 worth, reach = 0.0, 1.0
-                for j, accept in zip(line, [*accepts, (True,) * 3], strict=True):
-                    kept = np.array(accept)
+                for j, kept in zip(line, sets, strict=True):
                     worth += reach * ((cases[j] * kept).mean() - price * cost[j])
                     reach *= 1.0 - kept.mean()
                 best = max(best, worth)
-    plan = solve(cases[None], cost[None], price)
+    plan = solve(cases[None], cost[None], price, bar)
     assert plan.value.max() == pytest.approx(best)
     assert plan.at_start(plan.quality) - price * plan.at_start(plan.cost) == pytest.approx(best)
 

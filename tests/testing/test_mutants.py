@@ -362,6 +362,18 @@ def likes_high_prices(
     return router.route(inputs, pool, budget=budget, rng=rng)
 
 
+def caps_the_price(router: Priced, inputs: Any, pool: Pool, budget: Budget, rng: Any) -> Assignment:
+    if budget.price is not None:
+        budget = Budget(price=min(budget.price, 10.0))
+    return router.route(inputs, pool, budget=budget, rng=rng)
+
+
+def all_or_nothing(router: Priced, inputs: Any, pool: Pool, budget: Budget, rng: Any) -> Assignment:
+    if budget.price is not None:
+        budget = Budget(price=0.0 if budget.price < 300 else 1e12)
+    return router.route(inputs, pool, budget=budget, rng=rng)
+
+
 def counts_in_fitted_order(
     router: Priced, inputs: Any, pool: Pool, budget: Budget, rng: Any
 ) -> Assignment:
@@ -465,6 +477,8 @@ MUTANTS = {
     "takes an impossible budget": (Turn(ignores_budget), "impossible_budget_refused"),
     "misses the quality floor": (Turn(misses_the_floor), "quality_floor_kept"),
     "spends more at a high price": (Turn(likes_high_prices), "price_monotone"),
+    "keeps dear ones at any price": (Turn(caps_the_price), "whole_curve"),
+    "knows two prices": (Turn(all_or_nothing), "whole_curve"),
     "counts in fitted order": (Turn(counts_in_fitted_order), "pool_order"),
     "weights sum to two": (Turn(doubles_weight), "assignment_valid"),
     "earns above the oracle": (Turn(doubles_weight), "never_above_oracle"),

@@ -119,6 +119,7 @@ def test_a_sound_strategy_passes() -> None:
         ("rng", "same_rng_same_play"),
         ("shared", "plays_apart"),
         ("price", "price_monotone"),
+        ("price", "price_heard"),
         ("failed", "ends_on_any_reply"),
         ("endless", "ends_on_any_reply"),
         ("halted", "halted_anywhere"),

@@ -68,6 +68,9 @@ class Card:
         Extras to install; empty for the light core.
     properties : tuple of str
         Keys of `PROPERTIES`.
+    knobs : tuple of (str, str)
+        What a user turns to trade one thing for another, each with its unit; the first is what a
+        budget is turned into.
     aliases : tuple of str
         Other names by which it is found.
     cost : str
@@ -88,6 +91,7 @@ class Card:
     differs: tuple[str, ...]
     needs: tuple[str, ...] = ()
     properties: tuple[str, ...] = ()
+    knobs: tuple[tuple[str, str], ...] = ()
     aliases: tuple[str, ...] = ()
     cost: str = ""
 
@@ -105,6 +109,11 @@ class Card:
             value = getattr(self, field)
             if not isinstance(value, tuple) or not all(isinstance(item, str) for item in value):
                 raise InputError(f"card.{field}", "be a tuple of strings", value, "Add a comma.")
+        for knob in self.knobs if isinstance(self.knobs, tuple) else (self.knobs,):
+            pair = isinstance(knob, tuple) and len(knob) == 2
+            if not pair or not all(isinstance(part, str) and part.strip() for part in knob):
+                rule, hint = "hold pairs of a name and its unit", "Such as (('price', 'unit'),)."
+                raise InputError("card.knobs", rule, knob, hint)
         unknown = sorted(set(self.properties) - set(PROPERTIES))
         if unknown:
             rule = f"be among {', '.join(PROPERTIES)}"

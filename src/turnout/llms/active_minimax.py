@@ -88,6 +88,7 @@ CARD = Card(
         "Graded answers are bounded, not normal: their variance is at most that of the game.",
     ),
     properties=("price_monotone", "per_item"),
+    knobs=(("price", "quality per unit of cost"), ("labels", "graded cells that may be looked at")),
     aliases=("mapo", "learning to actively learn", "best arm", "active learning"),
     cost="fit: 6 K steps of particles * rollouts games of T questions; route: O(m) an item",
 )

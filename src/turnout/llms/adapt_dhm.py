@@ -95,6 +95,7 @@ CARD = Card(
         "the first centres are the best of a few random ones.",
     ),
     properties=("learns", "price_monotone", "per_item", "reads_inputs"),
+    knobs=(("price", "quality per unit of cost"),),
     aliases=("dynamic routing", "multi-domain", "distribution adaptation", "capsules"),
     cost="fit: O(epochs n (K d + d width)); route: O(K d + d width + width m) an item",
 )

@@ -107,6 +107,7 @@ CARD = Card(
     ),
     needs=("torch",),
     properties=("multi_step", "reads_inputs", "price_monotone"),
+    knobs=(("price", "share of the vote per unit of cost"), ("top_k", "most agents asked")),
     aliases=("agentrouter", "agent router", "router gnn"),
     cost="play: k calls at once; route: O(layers (v + m) h^2 + layers m v h) for v entities",
 )

@@ -124,6 +124,7 @@ CARD = Card(
         "Sticky routes, scores and the margin to the runner-up are added.",
     ),
     properties=("learns", "price_monotone", "per_item", "reads_inputs"),
+    knobs=(("price", "quality per unit of cost"),),
     aliases=("preference-aligned routing", "preference router", "arch", "plano", "policies"),
     cost="fit: seconds on a thousand conversations; route: O(words d + p d); memory 3 d 2^bits",
 )

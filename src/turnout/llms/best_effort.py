@@ -102,6 +102,7 @@ CARD = Card(
         "request, in place of profiled step times; the network runs in numpy.",
     ),
     properties=("learns", "price_monotone", "per_item", "reads_inputs"),
+    knobs=(("price", "quality per unit of cost"),),
     aliases=("best effort", "load-aware", "deadline", "dqn"),
     cost="fit: O(requests (d h + h^2) batch / 4); route: O(words m + h^2) an item",
 )

@@ -23,6 +23,12 @@ so the list is the path of best `value` and the threshold of j is `after[i, j]`:
 at least that good is accepted. Ties accept, and prefer the cheaper. The spend foreseen for an
 item never rises with p, because p weighs nothing but it.
 
+With `most_wrong` every destination gets a gate as well (`parts.gate`): the least score above which
+held-out answers of it are wrong no more often than that, surely so with `confidence`. What its
+gate rejects goes on while there is somebody left to ask, whatever the price. The promise is for
+each destination on requests like those of the table; which of them a plan begins with is another
+mix.
+
 Shapes: n items, m destinations, q = 16 cases. Costs in the table's currency; what is asked adds
 up. `Budget(mean_cost=...)` and `Budget(mean_quality=...)` are turned into a price on a sample of
 the training inputs, so that a single request, or the part of a batch that is still going, meets
@@ -33,7 +39,8 @@ being one constant each; where the prior tells nothing they are those constants.
 induction instead of enumerating lists of three and a grid of thresholds: exact under the model
 above, for any m. It takes the surprise of one answer to say nothing about the next one. (3) The
 judge is a calibrated ridge regression on words and surface, fitted and checked by leave-one-out,
-instead of a fine-tuned DistilBERT: no weights to download. (4) Fitted on a table without answers
+instead of a fine-tuned DistilBERT: no weights to download. (4) Gates on how often a kept answer is
+wrong are an extension, off by default. (5) Fitted on a table without answers
 the judge can only repeat its prior, so asking twice never pays and the cascade is a plain router.
 
 Cost: fit O(m n^2 min(n, b)) for b <= 4096 words and word pairs; a step O(n m q).
@@ -67,7 +74,8 @@ from numpy.random import Generator
 from turnout.core import Assignment, Budget, Card, InputError, Inputs, Outcomes, Pool, _check
 from turnout.core._check import Float, Int
 from turnout.parts.costs import CostModel, fit_costs
-from turnout.parts.learners.judge import Judge, fit_judge
+from turnout.parts.gate import Gate, limit_error
+from turnout.parts.learners.judge import Judge, fit_judge_held_out
 from turnout.parts.learners.logistic import sigmoid
 from turnout.parts.stopping import Stopping, by_price, edge, line_up, solve, walk
 from turnout.parts.texts.words import texts_of
@@ -95,14 +103,21 @@ CARD = Card(
         "thresholds and list depend on the item through a prior; the paper has one constant each",
         "optimal stopping by backward induction; the paper searches lists of three and a grid",
         "the judge is a calibrated ridge regression; the paper fine-tunes DistilBERT",
+        "gates that limit how often a kept answer is wrong are an extension, off by default",
         "without answers in the table it is a one-shot router: the judge repeats its prior",
     ),
     properties=("learns", "price_monotone", "per_item", "reads_inputs", "sequential", "quick"),
+    knobs=(
+        ("price", "quality per unit of cost"),
+        ("most_wrong", "share of kept answers that may be wrong, in [0, 1]"),
+    ),
     aliases=("frugalgpt", "llm cascade"),
     cost="fit O(m n^2 min(n, b)), b <= 4096 words; a step O(n m q), q = 16",
 )
 
 _SAMPLE = 256
+#: Times the scale of prices: nothing is worth more than the least cost.
+_DEAREST = 1e9
 
 
 @dataclass(frozen=True)
@@ -113,12 +128,30 @@ class Cascade:
     ----------
     penalty : float
         Ridge penalty of the judge, > 0. Rows of words have length one.
+    most_wrong : float, optional
+        Share of the answers kept from a destination that may be wrong while there is another to
+        ask, in [0, 1]; by default the price alone decides.
+    confidence : float, optional
+        Keep to `most_wrong` on new requests with this probability, in (0, 1); by default on the
+        held-out answers themselves.
+
+    Raises
+    ------
+    InputError
+        A value is out of range, or there is a confidence and nothing to be confident of.
     """
 
     penalty: float = 1.0
+    most_wrong: float | None = None
+    confidence: float | None = None
 
     def __post_init__(self) -> None:
         _check.number("penalty", self.penalty, low=1e-9)
+        if self.most_wrong is not None:
+            _check.number("most_wrong", self.most_wrong, low=0.0, high=1.0)
+        elif self.confidence is not None:
+            hint = "Set most_wrong, such as 0.1."
+            raise InputError("confidence", "come with most_wrong", self.confidence, hint)
 
     def fit(self, outcomes: Outcomes, pool: Pool, *, rng: Generator) -> FittedCascade:
         """Fit the judge and the costs; `rng` draws the sample that prices budgets.
@@ -126,9 +159,11 @@ class Cascade:
         Raises
         ------
         InputError
-            The table's inputs are not texts.
+            The table's inputs are not texts, or the confidence is out of range.
         """
-        judge = fit_judge(outcomes.inputs, outcomes.answers, outcomes.quality, penalty=self.penalty)
+        judge, held_out = fit_judge_held_out(
+            outcomes.inputs, outcomes.answers, outcomes.quality, penalty=self.penalty
+        )
         costs = fit_costs(outcomes)
         rows = np.sort(rng.permutation(outcomes.n)[:_SAMPLE])
         sample = [outcomes.inputs[int(i)] for i in rows]
@@ -139,7 +174,22 @@ class Cascade:
             costs=costs,
             sample_prior=judge.prior(sample),
             sample_cost=costs.predict(sample),
+            gates=self._gates(held_out, outcomes.quality),
         )
+
+    def _gates(self, scores: Float, quality: Float) -> tuple[Gate, ...]:
+        """One a destination; a destination of which no answer was read is let through."""
+        if self.most_wrong is None:
+            return ()
+        found = []
+        for score, good in zip(scores.T, quality.T, strict=True):
+            read = ~np.isnan(score)
+            limit, sure = self.most_wrong, self.confidence
+            gate = Gate(accept=-np.inf)
+            if read.any():
+                gate = limit_error(score[read], 1.0 - good[read], limit, confidence=sure)
+            found.append(gate)
+        return tuple(found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,6 +207,8 @@ class FittedCascade:
     sample_prior, sample_cost : array (r, m)
         Prior logits and expected costs of a sample of training inputs, to turn a target into a
         price.
+    gates : tuple of Gate
+        One a destination, on the score of its answer; () = the price alone decides.
     """
 
     names: tuple[str, ...]
@@ -165,6 +217,7 @@ class FittedCascade:
     costs: CostModel
     sample_prior: Float
     sample_cost: Float
+    gates: tuple[Gate, ...] = ()
 
     def route(self, inputs: Inputs, pool: Pool, *, budget: Budget, rng: Generator) -> Assignment:
         """The plan: whom to ask in which order, and the chance that each step is the last."""
@@ -201,7 +254,9 @@ class FittedCascade:
         judged = self.judge.score(texts, [row[-1] for row in answers], line.known[last])
         later = np.arange(len(line.column)) >= passed[:, None]
         value = np.where(later, plan.value, -np.inf)
-        going = (value.max(axis=1) > judged) & (last >= 0)
+        best = value.max(axis=1)
+        rejected = (judged < self._bar()[line.known[last]]) & np.isfinite(best)
+        going = ((best > judged) | rejected) & (last >= 0)
         return np.where(going, line.place[value.argmax(axis=1)], -1)
 
     def price(self, pool: Pool, budget: Budget) -> float:
@@ -219,10 +274,11 @@ class FittedCascade:
         line = line_up(self.names, self.order, pool).column
         cost = self.sample_cost[:, line]
         cases = sigmoid(self.sample_prior[:, line, None] + self.judge.shock[line])
+        bar = self._bar()[line]
         scale = 1.0 / max(float(cost.mean()), 1e-12)
         if budget.mean_quality is not None:
             target = budget.mean_quality
-            best = solve(cases, cost, 0.0)
+            best = solve(cases, cost, 0.0, bar)
             if best.at_start(best.quality) < target * (1 - 1e-12):
                 raise InputError(
                     "budget.mean_quality",
@@ -232,26 +288,33 @@ class FittedCascade:
                 )
 
             def good(price: float) -> bool:
-                solved = solve(cases, cost, price)
+                solved = solve(cases, cost, price, bar)
                 return solved.at_start(solved.quality) >= target * (1 - 1e-12)
 
             return edge(good, scale)[0]
         assert budget.mean_cost is not None
-        floor, limit = float(cost.min(axis=1).mean()), budget.mean_cost * (1 + 1e-12)
-        if floor > limit:
+        least = solve(cases, cost, _DEAREST * scale, bar)
+        floor, limit = least.at_start(least.cost), budget.mean_cost * (1 + 1e-12)
+        if floor > limit * (1 + 1e-9):
             raise InputError(
                 "budget.mean_cost",
-                f"be at least {floor:.6g}, the mean cost of the cheapest destinations",
+                f"be at least {floor:.6g}, the least mean cost of going down the cascade",
                 budget.mean_cost,
-                "Raise the budget or add a cheaper destination.",
+                "Raise the budget, add a cheaper destination, or gate less with most_wrong.",
             )
 
         def over(price: float) -> bool:
-            solved = solve(cases, cost, price)
+            solved = solve(cases, cost, price, bar)
             return solved.at_start(solved.cost) > limit
 
         return edge(over, scale)[1] if over(0.0) else 0.0
 
     def _plan(self, inputs: Inputs, line: Int, price: float) -> Stopping:
         cases = sigmoid(self.judge.prior(inputs)[:, line, None] + self.judge.shock[line])
-        return solve(cases, self.costs.predict(inputs)[:, line], price)
+        return solve(cases, self.costs.predict(inputs)[:, line], price, self._bar()[line])
+
+    def _bar(self) -> Float:
+        """Least score of each destination's answers that may be kept, (m,)."""
+        if not self.gates:
+            return np.full(len(self.names), -np.inf)
+        return np.array([gate.accept for gate in self.gates])

@@ -79,6 +79,7 @@ CARD = Card(
         "The p nearest clusters count alike.",
     ),
     properties=("learns", "price_monotone", "per_item", "reads_inputs", "quick"),
+    knobs=(("price", "quality per unit of cost"),),
     aliases=("avengers", "avengers-pro", "k-means"),
     cost="fit: O(rounds n c d); route: O(c d + p m) an item",
 )

@@ -95,6 +95,7 @@ CARD = Card(
         "quality must be true: the paper sends it to the dearest.",
     ),
     properties=("learns", "price_monotone", "per_item", "reads_inputs"),
+    knobs=(("price", "quality per unit of cost"),),
     aliases=("text-to-sql", "nl2sql", "tiered", "complexity-aware", "tep"),
     cost="fit: O(m) logistic regressions of n rows; route: O(characters + words m) an item",
 )

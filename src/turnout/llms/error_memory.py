@@ -94,6 +94,7 @@ CARD = Card(
         "The base stays as it is: the slow half of the loop is a new fit and `renewed`.",
     ),
     properties=("learns", "price_monotone", "per_item", "reads_inputs", "online"),
+    knobs=(("price", "quality per unit of cost"),),
     aliases=("reloop", "reloop2", "error compensation", "drift", "online correction"),
     cost="fit: the base; route: the base and O(tables slots (d + m)) an item; learn: O(tables d)",
 )

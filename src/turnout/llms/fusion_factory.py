@@ -130,6 +130,7 @@ CARD = Card(
         "model that comes of them.",
     ),
     properties=("learns", "price_monotone", "per_item", "reads_inputs"),
+    knobs=(("price", "quality per unit of cost"),),
     aliases=("fusionbench", "thought templates", "distillation sets", "routing data"),
     cost="fit: one encoding of n rows; route: O(n d + n m) an item; memory 4 n d bytes",
 )

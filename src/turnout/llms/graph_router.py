@@ -101,6 +101,7 @@ CARD = Card(
     ),
     needs=("torch",),
     properties=("learns", "price_monotone", "per_item", "reads_inputs"),
+    knobs=(("price", "quality per unit of cost"),),
     aliases=("graphrouter", "graph router", "gnn"),
     cost="fit: O(epochs passes (n m h + n h^2)); route: O(d h + h m) an item; memory 8 m h bytes",
 )

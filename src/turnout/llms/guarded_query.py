@@ -93,6 +93,10 @@ CARD = Card(
         "The fallback is a destination like any other; the paper's label for rejected has none.",
     ),
     properties=("learns", "price_monotone", "per_item", "reads_inputs"),
+    knobs=(
+        ("price", "quality per unit of cost"),
+        ("keep", "share of in-domain prompts accepted, in (0, 1]"),
+    ),
     aliases=("gqr", "gqr-bench", "guard", "reject", "out of distribution"),
     cost="fit: O(epochs n w width) for w words a prompt; route: O(w width); memory 4 v width bytes",
 )

@@ -108,6 +108,10 @@ CARD = Card(
     ),
     needs=("torch",),
     properties=("multi_step", "reads_inputs"),
+    knobs=(
+        ("price", "log-probability of an action per unit of cost"),
+        ("rounds", "most retrievals"),
+    ),
     aliases=("r1-router", "knowledge base routing", "step-grpo"),
     cost="a decision O(m h (p + q)); training seconds to a minute on one core",
 )

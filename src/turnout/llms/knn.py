@@ -72,6 +72,7 @@ CARD = Card(
         "price per token.",
     ),
     properties=("learns", "price_monotone", "per_item", "reads_inputs", "quick"),
+    knobs=(("price", "quality per unit of cost"),),
     aliases=("k-nn", "nearest neighbours", "routerbench knn"),
     cost="fit: one encoding of n rows; route: O(n d + n m) an item; memory 4 n d bytes",
 )

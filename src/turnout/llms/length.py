@@ -70,6 +70,7 @@ CARD = Card(
         "A small quadratic penalty, so that a table that length splits perfectly has a solution.",
     ),
     properties=("price_monotone", "per_item", "reads_inputs", "quick"),
+    knobs=(("price", "quality per unit of cost"),),
     aliases=("prompt length", "fractional logit"),
     cost="fit: a few passes over n numbers; route: O(m) an item",
 )

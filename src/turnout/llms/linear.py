@@ -87,6 +87,7 @@ CARD = Card(
         "and the outcome is Platt-scaled.",
     ),
     properties=("learns", "price_monotone", "per_item", "reads_inputs", "quick"),
+    knobs=(("price", "quality per unit of cost"),),
     aliases=("tf-idf", "logistic regression", "bag of words", "n-grams"),
     cost="fit: a few hundred sparse products of n rows; route: O(characters + words m) an item",
 )

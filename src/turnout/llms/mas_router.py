@@ -100,6 +100,7 @@ CARD = Card(
     ),
     needs=("torch",),
     properties=("multi_step", "reads_inputs"),
+    knobs=(("price", "quality per unit of cost, at the trained rates"),),
     aliases=("masrouter", "multi-agent system routing"),
     cost="a play a few milliseconds; training updates * batch plays",
 )

@@ -72,6 +72,7 @@ CARD = Card(
         "them free.",
     ),
     properties=("learns", "price_monotone", "per_item", "reads_inputs", "quick"),
+    knobs=(("price", "quality per unit of cost"),),
     aliases=("mf", "routellm", "matrix factorisation"),
     cost="fit: O(epochs n (d r + r m)); route: O(d m) an item",
 )

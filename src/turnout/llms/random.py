@@ -77,6 +77,7 @@ CARD = Card(
         "With no budget it draws evenly, which no point of the hull does: plain chance.",
     ),
     properties=("price_monotone", "quick"),
+    knobs=(("price", "quality per unit of cost"),),
     aliases=("chance", "mixture", "interpolation"),
     cost="fit: two means a model; route: O(n + m log m) a batch",
 )

@@ -76,6 +76,7 @@ CARD = Card(
         "No confidence intervals, no sampling rule, no weighting by similarity to the prompt.",
     ),
     properties=("price_monotone", "per_item", "quick"),
+    knobs=(("price", "quality per unit of cost"),),
     aliases=("bradley-terry", "elo", "arena"),
     cost="fit: O(n m^2); route: O(m) an item",
 )

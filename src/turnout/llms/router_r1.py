@@ -117,6 +117,10 @@ CARD = Card(
     ),
     needs=("torch",),
     properties=("multi_step", "reads_inputs"),
+    knobs=(
+        ("price", "quality per unit of cost, turned into alpha"),
+        ("alpha", "share of thrift in the reward, in [0, 1]"),
+    ),
     aliases=("router r1", "multi-round routing"),
     cost="a decision O(m h (p + q)); training some 20,000 plays, minutes on one core",
 )

@@ -104,6 +104,7 @@ CARD = Card(
         "tuned; the base is a light encoder or whatever made the vectors.",
     ),
     properties=("learns", "price_monotone", "per_item", "reads_inputs"),
+    knobs=(("price", "quality per unit of cost"),),
     aliases=("pilot embeddings", "mixture of retrievers", "expert embeddings"),
     cost="fit: O(n d) and k-means where k > 1; route: O(p d) an item; memory 8 n (d + m)",
 )

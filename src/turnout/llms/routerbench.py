@@ -61,6 +61,7 @@ from numpy.random import Generator
 from turnout.core import Assignment, Budget, Card, InputError, Inputs, Outcomes, Pool, _check
 from turnout.core._check import Float, Int
 from turnout.parts.costs import CostModel, fit_costs
+from turnout.parts.gate import Gate
 from turnout.parts.learners.judge import Judge, fit_judge
 from turnout.parts.learners.logistic import sigmoid
 from turnout.parts.stopping import Stopping, by_price, line_up, walk
@@ -95,11 +96,17 @@ CARD = Card(
         "AIQ divides by the range of costs, as in the paper; the code by the largest cost",
     ),
     properties=("learns", "price_monotone", "per_item", "reads_inputs", "sequential", "quick"),
+    knobs=(
+        ("price", "quality per unit of cost, turned into a cap"),
+        ("cap", "cost of one request"),
+    ),
     aliases=("noisy cascade", "cascading router"),
     cost="fit O(m n^2 min(n, b)), b <= 4096 words; a step O(n m q), q = 16",
 )
 
 _SAMPLE, _CAPS = 256, 64
+#: The verdict of a judge: as likely as not is good enough.
+_VERDICT = Gate(accept=0.5)
 
 
 @dataclass(frozen=True)
@@ -216,7 +223,7 @@ class FittedNoisyCascade:
             return np.full(n, line.place[0])
         last, following = asked[:, -1], np.minimum(step, u - 1)
         judged = self.judge.score(texts, [row[-1] for row in answers], line.known[last])
-        rejected = (judged < 0.5) ^ (rng.random(n) < self.error)
+        rejected = (_VERDICT.decide(judged) != 1) ^ (rng.random(n) < self.error)
         cost, rows = self.costs.predict(texts), np.arange(n)
         spent = np.where(asked >= 0, cost[rows[:, None], line.known[asked]], 0.0).sum(axis=1)
         left = self.cap(pool, budget) - spent
@@ -261,7 +268,7 @@ class FittedNoisyCascade:
         """What the fixed order leads to under a cap, by the figures foreseen."""
         n, u = cost.shape
         cases = sigmoid(prior[:, :, None] + self.judge.shock[line])
-        good = cases >= 0.5
+        good = cases >= _VERDICT.accept
         accepted = np.where(good, 1.0 - self.error, self.error)
         before = np.cumsum(cost, axis=1)
         may = np.ones((n, u), dtype=np.bool_)  # may go on from this step

@@ -92,6 +92,7 @@ CARD = Card(
         "A place follows from what a method's card claims and what its file imports; the survey's "
         "authors sort by hand.",
     ),
+    knobs=(("price", "score per unit of cost"), ("cap", "cost of one input")),
     aliases=("survey", "taxonomy", "routing strategies"),
     cost="O(n m) a decision; a few milliseconds to place a method",
 )

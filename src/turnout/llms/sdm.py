@@ -88,6 +88,10 @@ CARD = Card(
         "Verification inside a language model's decoding is left out.",
     ),
     properties=("learns", "price_monotone", "per_item", "reads_inputs"),
+    knobs=(
+        ("price", "quality per unit of cost"),
+        ("alpha", "rate at which what is admitted is right, in (0.5, 1)"),
+    ),
     aliases=("similarity-distance-magnitude", "reexpress", "verification", "abstain", "escalate"),
     cost="fit: O(m runs epochs n k (n + d)); route: O(m k (n + d)) an item; memory 8 m n k bytes",
 )

@@ -93,6 +93,7 @@ CARD = Card(
         "differences from that.",
     ),
     properties=("learns", "price_monotone", "per_item", "reads_inputs", "quick"),
+    knobs=(("price", "quality per unit of cost"),),
     aliases=("stacking", "blend", "words and form", "default", "extra trees"),
     cost="fit: nine forests, nine fits of words; route: O(characters + words m + trees m) an item",
 )

@@ -100,6 +100,10 @@ CARD = Card(
         "The outer loop that trains the experts on what they are sent is not built.",
     ),
     properties=("learns", "price_monotone", "per_item", "reads_inputs"),
+    knobs=(
+        ("price", "quality per unit of cost"),
+        ("weights", "loss given up to go from the most to the least of a penalty"),
+    ),
     aliases=("perceptive router", "predicted loss", "q-learning router"),
     cost="fit: O(epochs n (d width + width m)); route: O(d width + width m) an item",
 )

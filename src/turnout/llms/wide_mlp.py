@@ -80,6 +80,7 @@ CARD = Card(
         "about that.",
     ),
     properties=("learns", "price_monotone", "per_item", "reads_inputs", "quick"),
+    knobs=(("price", "quality per unit of cost"),),
     aliases=("widemlp", "wide mlp"),
     cost="fit: O(epochs n w width) for w words a prompt; route: O(w width); memory 4 v width bytes",
 )

@@ -107,12 +107,13 @@ class Stopping:
         return float(table[np.arange(len(table)), self.first].mean())
 
 
-def solve(cases: Float, cost: Float, price: float) -> Stopping:
+def solve(cases: Float, cost: Float, price: float, bar: Float | None = None) -> Stopping:
     """The rule that earns the most `quality - price * spend`.
 
     With `after[i, j]` the best `value[i, k]` over k > j, and minus infinity at the end,
     `value[i, j] = mean_s max(cases[i, j, s], after[i, j]) - price * cost[i, j]`; ties keep the
     answer, and start with the earlier column. Raising the price never raises the expected spend.
+    With a bar, a case below it is not kept while there is a later column, whatever the price.
 
     Parameters
     ----------
@@ -122,16 +123,20 @@ def solve(cases: Float, cost: Float, price: float) -> Stopping:
         Expected cost of each ask, >= 0.
     price : float
         Quality per unit of cost, >= 0.
+    bar : array (m,), optional
+        Least case of each column that may be kept.
     """
     n, m, _ = cases.shape
+    least = np.full(m, -np.inf) if bar is None else bar
     value, leave, quality = np.empty((n, m)), np.zeros((n, m)), np.empty((n, m))
     spend, to = cost.copy(), np.full((n, m), -1, dtype=np.int64)
     rows = np.arange(n)
     best, where = np.full(n, -np.inf), np.full(n, -1, dtype=np.int64)
     for j in reversed(range(m)):
-        accept = cases[:, j] >= best[:, None]
-        kept = np.where(accept, cases[:, j], 0.0).mean(axis=1)
         later = where >= 0
+        good = (cases[:, j] >= least[j]) | ~later[:, None]
+        accept = good & (cases[:, j] >= best[:, None])
+        kept = np.where(accept, cases[:, j], 0.0).mean(axis=1)
         to[:, j], leave[:, j] = where, 1.0 - accept.mean(axis=1)
         on = np.where(later, leave[:, j], 0.0)
         value[:, j] = kept + on * np.where(later, best, 0.0) - price * cost[:, j]

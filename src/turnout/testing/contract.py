@@ -88,7 +88,7 @@ CHECKS = (
         learning.zero_costs,
     ),
     *_named(everybody.bad_inputs_refused, routing.reads_inputs, claim="reads_inputs"),
-    *_named(routing.price_monotone, claim="price_monotone"),
+    *_named(routing.price_monotone, routing.whole_curve, claim="price_monotone"),
     *_named(routing.per_item, claim="per_item"),
     *_named(learning.gains_on_planted, learning.no_gain_on_noise, claim="learns"),
     *_named(

@@ -222,6 +222,71 @@ def test_a_saved_cascade_goes_on_where_the_first_would(
     assert np.array_equal(one, two)
 
 
+@pytest.fixture(scope="module")
+def gated(train: Outcomes) -> FittedCascade:
+    return Cascade(most_wrong=0.1).fit(train, train.pool(), rng=default_rng(0))
+
+
+def kept_wrong(router: FittedCascade, table: Outcomes, price: float) -> tuple[float, float]:
+    """Share of all rows that end before the dearest model, and how wrong those are."""
+    asked, reached = steps(router, table, Budget(price=price))
+    early = asked[np.arange(table.n), (asked >= 0).sum(axis=1) - 1] != router.order[-1]
+    return float(early.mean()), float(1.0 - reached[early].mean())
+
+
+def test_a_gate_limits_how_often_a_kept_answer_is_wrong(
+    router: FittedCascade, gated: FittedCascade, test: Outcomes
+) -> None:
+    """At a price that keeps nearly all: one in ten is wrong with gates, many without."""
+    share, wrong = kept_wrong(gated, test, 1e4)
+    assert share > 0.2
+    assert wrong < 0.2
+    assert kept_wrong(router, test, 1e4)[1] > 2 * wrong
+
+
+def test_a_gate_that_must_be_sure_keeps_less(train: Outcomes, gated: FittedCascade) -> None:
+    """With a confidence every gate is as strict or stricter."""
+    sure = Cascade(most_wrong=0.1, confidence=0.9).fit(train, train.pool(), rng=default_rng(0))
+    pairs = [(one.accept, two.accept) for one, two in zip(gated.gates, sure.gates, strict=True)]
+    assert all(plain <= strict for plain, strict in pairs)
+    assert any(plain < strict for plain, strict in pairs)
+
+
+def test_budgets_know_what_gates_make_one_pay(
+    router: FittedCascade, gated: FittedCascade, test: Outcomes
+) -> None:
+    """What is enough without gates is refused with them, for going on is no choice of theirs."""
+    budget = Budget(mean_cost=1.05 * float(router.sample_cost.min(axis=1).mean()))
+    assert router.price(test.pool(), budget) > 0
+    with pytest.raises(InputError, match="gate less with most_wrong"):
+        gated.price(test.pool(), budget)
+
+
+def test_a_gated_cascade_survives_its_file(
+    gated: FittedCascade, test: Outcomes, tmp_path: Any
+) -> None:
+    """Gates are part of the router file."""
+    path = tmp_path / "gated.turnout"
+    store.save(path, gated, test.pool())
+    loaded: Any = store.load(path).router
+    assert loaded.gates == gated.gates
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"most_wrong": 1.5}, "most_wrong"),
+        ({"most_wrong": float("nan")}, "most_wrong"),
+        ({"confidence": 0.9}, "confidence must come with most_wrong"),
+        ({"most_wrong": 0.1, "confidence": 1.0}, "confidence must lie between"),
+    ],
+)
+def test_a_bad_gate_is_refused(changes: Any, field: str, train: Outcomes) -> None:
+    """By name, at the latest when it is fitted."""
+    with pytest.raises(InputError, match=field):
+        Cascade(**changes).fit(train, train.pool(), rng=default_rng(0))
+
+
 @pytest.mark.parametrize("penalty", [0.0, -1.0, float("nan"), "1"])
 def test_a_bad_penalty_is_refused(penalty: Any) -> None:
     """Zero would leave the regression without an answer."""

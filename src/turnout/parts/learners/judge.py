@@ -26,7 +26,7 @@ from turnout.parts.texts.bags import TextFeatures, learn_features
 from turnout.parts.texts.surface import answer_surface, prompt_surface
 from turnout.parts.texts.words import texts_of
 
-__all__ = ["Head", "Judge", "fit_judge"]
+__all__ = ["Head", "Judge", "fit_judge", "fit_judge_held_out"]
 
 #: Most words and word pairs kept of each vocabulary.
 _WORDS = 4096
@@ -125,6 +125,16 @@ def fit_judge(inputs: Inputs, answers: Any, quality: Float, *, penalty: float) -
     penalty : float
         Weight of the squared coefficients against the squared errors, > 0.
     """
+    return fit_judge_held_out(inputs, answers, quality, penalty=penalty)[0]
+
+
+def fit_judge_held_out(
+    inputs: Inputs, answers: Any, quality: Float, *, penalty: float
+) -> tuple[Judge, Float]:
+    """The same, and the score (n, m) of every answer by a judge that has not seen its row.
+
+    NaN where nothing was seen. Without answers a score is the prior's.
+    """
     texts = texts_of(inputs)
     m = quality.shape[1]
     seen = ~np.isnan(quality)
@@ -137,7 +147,7 @@ def fit_judge(inputs: Inputs, answers: Any, quality: Float, *, penalty: float) -
     before, prior = _fit_head(blank, everyone, target, seen, penalty)
     read = seen & _texts(answers, quality.shape)
     if not read.any():
-        return Judge(before, None, np.zeros((m, 1)))
+        return Judge(before, None, np.zeros((m, 1))), np.where(seen, sigmoid(prior), np.nan)
     said = [
         [str(cell) if ok else "" for cell, ok in zip(*pair, strict=True)]
         for pair in zip(answers.T, read.T, strict=True)
@@ -151,7 +161,8 @@ def fit_judge(inputs: Inputs, answers: Any, quality: Float, *, penalty: float) -
     )
     each = [(blank.features(said[j], beside[j]), np.array([j])) for j in range(m)]
     after, judged = _fit_head(blank, each, target, read, penalty)
-    return Judge(before, after, _shocks(prior, judged, read))
+    scores = np.where(read, sigmoid(judged), np.nan)
+    return Judge(before, after, _shocks(prior, judged, read)), scores
 
 
 def _texts(answers: Any, shape: tuple[int, ...]) -> Bool:

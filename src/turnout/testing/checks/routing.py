@@ -21,10 +21,15 @@ __all__ = [
     "price_monotone",
     "quality_floor_kept",
     "reads_inputs",
+    "whole_curve",
 ]
 
 #: Share of items that may differ where floating-point sums depend on the shape of a batch.
 _ROUNDING = 0.01
+#: A price at which nothing is worth more than the least cost.
+_DEAREST = 1e12
+#: Times the step from the dearest to the cheapest is looked into for a point between them.
+_HALVINGS = 40
 
 
 def pool_order(subject: Subject) -> None:
@@ -127,20 +132,38 @@ def impossible_budget_refused(subject: Subject) -> None:
 
 def price_monotone(subject: Subject) -> None:
     """Raising the price of spending never raises the predicted spend."""
-    inputs, pool = subject.test.outcomes.inputs, subject.pool
-    cost, _ = _costs(subject, inputs)
+    cost, _ = _costs(subject, subject.test.outcomes.inputs)
     before = np.inf
     for price in PRICES:
-        routed = subject.route(subject.quick, inputs, pool, Budget(price=price))
-        if isinstance(subject.fitted, Sequential):
-            spent = _planned(np.asarray(routed.index), np.asarray(routed.weight), cost)
-        else:
-            spent = float((np.asarray(routed.dense()) * cost).sum())
+        spent = _spent(subject, cost, Budget(price=price))
         if spent > before * (1 + 1e-9):
             raise ContractError(
                 f"at price {price:g} the spend rises from {before:.6g} to {spent:.6g}"
             )
         before = spent
+
+
+def whole_curve(subject: Subject) -> None:
+    """Prices lead from the dearest mix to the cheapest destination of every item, over others."""
+    cost, exact = _costs(subject, subject.test.outcomes.inputs)
+
+    def spent(price: float) -> float:
+        return _spent(subject, cost, Budget(price=price))
+
+    # one that does not say what it expects is held to its one cheapest destination
+    floor = float(cost.min(axis=1).sum() if exact else cost.sum(axis=0).min())
+    most, least = spent(0.0), spent(_DEAREST)
+    if least > floor * (1 + 1e-9):
+        rule = f"at a price of {_DEAREST:g} the spend must fall to the least, {floor:.6g}"
+        raise ContractError(f"{rule}; it is {least:.6g}")
+    low, high = 1e-3, _DEAREST
+    for _ in range(_HALVINGS):
+        middle = float(np.sqrt(low * high))
+        between = spent(middle)
+        if least * (1 + 1e-9) < between < most * (1 - 1e-9):
+            return
+        low, high = (middle, high) if between > least * (1 + 1e-9) else (low, middle)
+    raise ContractError(f"between {most:.6g} and {least:.6g} some price must lead; none does")
 
 
 def per_item(subject: Subject) -> None:
@@ -188,6 +211,14 @@ def _costs(subject: Subject, inputs: Inputs) -> tuple[Float, bool]:
     if isinstance(router, Predictor):
         return router.predict(inputs)[1][:, columns(router.names, subject.pool)], True
     return subject.test.outcomes.cost, False
+
+
+def _spent(subject: Subject, cost: Float, budget: Budget) -> float:
+    """What the test problem is expected to cost by a matrix of costs (n, m)."""
+    routed = subject.route(subject.quick, subject.test.outcomes.inputs, subject.pool, budget)
+    if isinstance(subject.fitted, Sequential):
+        return _planned(np.asarray(routed.index), np.asarray(routed.weight), cost)
+    return float((np.asarray(routed.dense()) * cost).sum())
 
 
 def _cost_range(subject: Subject) -> tuple[float, float]:

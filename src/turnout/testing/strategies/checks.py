@@ -26,6 +26,7 @@ __all__ = [
     "pickle_round_trip",
     "plays_apart",
     "pool_order",
+    "price_heard",
     "price_monotone",
     "same_rng_same_play",
     "store_round_trip",
@@ -171,6 +172,18 @@ def store_round_trip(subject: StrategySubject) -> None:
         except TurnoutError as error:
             raise ContractError(f"a router file must hold the strategy; {error}") from error
     _same(subject.plays(), subject.plays(strategy=loaded.strategy), "a router file")
+
+
+def price_heard(subject: StrategySubject) -> None:
+    """At the highest price the plays cost no more together than at none."""
+    free, dear = (
+        sum(found.cost for found in subject.plays(price=price))
+        for price in (_PRICES[0], _PRICES[-1])
+    )
+    if dear > free * (1 + 1e-9) + 1e-15:
+        raise ContractError(
+            f"a price of {_PRICES[-1]:g} must not cost more than none; {free:.6g} became {dear:.6g}"
+        )
 
 
 def price_monotone(subject: StrategySubject) -> None:

@@ -34,6 +34,7 @@ CHECKS = (
         checks.halted_anywhere,
         checks.pickle_round_trip,
         checks.store_round_trip,
+        checks.price_heard,
     ),
     *_named(checks.price_monotone, claim="price_monotone"),
 )
