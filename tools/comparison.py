@@ -15,6 +15,7 @@ from typing import Any
 
 from turnout import catalog
 from turnout.catalog import Entry
+from turnout.llms.routing_survey import imports_of, place
 
 __all__ = ["RESULTS", "comparison"]
 
@@ -52,7 +53,11 @@ costs; their times are taken inside their own process, with the encoder that tur
 vector and (in parentheses) without it. Those that only say which model to prefer are held to it,
 and of two models every threshold on the difference is tried. Labels: the fewest labelled prompts,
 of those tried, from which on the method is above prompt length, on two and on nine models. Every
-method at its own settings."""
+method at its own settings.
+Where all columns of tables are empty, destinations or questions are not those of tables of single
+answers: pipelines, retrievers, knowledge bases, teams, several calls for one request. There, as
+everywhere, *its figure* is the main one of the method's own claim, in small, with the band in which
+it was to be; the method's page says against what."""
 
 
 def comparison(level: str, link: Callable[[Entry], str], folder: Path = RESULTS) -> str:
@@ -73,60 +78,54 @@ def comparison(level: str, link: Callable[[Entry], str], folder: Path = RESULTS)
     tasks: dict[str, Any] = document["tasks"]
     points = _load(folder / "learning.json").get("curves", {}).get("points", [])
     shown = [name for name in _COLUMNS if name in tasks]
-    head = ["method", *(f"{_COLUMNS[name]}" for name in shown)]
-    head += ["cost to match", "decision, µs", "fit, s", "labels", "needs", "claim"]
-    lines = [_row(head), _row(["---"] + ["--:"] * (len(head) - 3) + ["---", "---"])]
-    blank = ["-"] * 6
+    head = ["method", "sends to", *(f"{_COLUMNS[name]}" for name in shown)]
+    head += ["cost to match", "decision, µs", "fit, s", "labels", "learns from", "needs"]
+    head += ["claim", "its figure"]
+    lines = [_row(head), _row(["---"] * 2 + ["--:"] * (len(head) - 6) + ["---"] * 4)]
     for name, title in _LANDMARKS.items():
         cells = [_figure(tasks[task], name) for task in shown]
-        match = _match(tasks, name)
-        lines.append(_row([f"*{title}*", *cells, match, *blank[:3], "", ""]))
-    entries = catalog.methods(level)
-    judged = [one for one in entries if any(one.method in task["rows"] for task in tasks.values())]
-    for entry in sorted(judged, key=lambda one: -_rank(tasks, one.method)):
-        cells = [_told(tasks[task], entry.method) for task in shown]
-        times = [_time(tasks, entry.method, key) for key in ("decision_us", "fit_seconds")]
-        labels = _labels(points, entry.method)
-        needs = _needs(entry)
-        name = f"[`{entry.method}`]({link(entry)})"
-        match = _match(tasks, entry.method)
-        lines.append(_row([name, *cells, match, *times, labels, needs, entry.claim]))
+        lines.append(
+            _row([f"*{title}*", "", *cells, _match(tasks, name), "-", "-", "-", *[""] * 4])
+        )
+    for entry in sorted(
+        catalog.methods(level), key=lambda one: (-_rank(tasks, one.method), one.name)
+    ):
+        method = entry.method
+        cells = [_told(tasks[task], method) for task in shown]
+        cells += [_match(tasks, method), _time(tasks, method, "decision_us")]
+        cells += [_time(tasks, method, "fit_seconds"), _labels(points, method)]
+        cells += [", ".join(entry.card.signal), _needs(entry), entry.claim, _claimed(entry)]
+        lines.append(_row([f"[`{method}`]({link(entry)})", _destination(entry), *cells]))
     for peer in sorted(_peers(tasks), key=lambda one: -_rank(tasks, one)):
         cells = [_told(tasks[task], peer) for task in shown]
-        times = [_peer_decision(tasks, peer), _time(tasks, peer, "fit_seconds")]
-        lines.append(_row([f"{peer} (peer)", *cells, _match(tasks, peer), *times, "-", "", ""]))
+        cells += [_match(tasks, peer), _peer_decision(tasks, peer)]
+        cells += [_time(tasks, peer, "fit_seconds"), "-", *[""] * 4]
+        lines.append(_row([f"{peer} (peer)", "language model", *cells]))
     return "\n\n".join(
         [
             "## All of them, side by side",
             "\n".join(lines),
             _ABOUT,
             _made(document, tasks, shown),
-            _elsewhere([entry for entry in entries if entry not in judged], link),
         ]
     )
 
 
-def _elsewhere(entries: Sequence[Entry], link: Callable[[Entry], str]) -> str:
-    """What no table of single answers can judge: the figure of its own claim."""
-    head = ["method", "sends", "measured in small", "band", "learns from", "needs", "claim"]
-    lines = [_row(head), _row(["---"] * len(head))]
-    for entry in entries:
-        found = _load(CLAIMS / entry.level / entry.method / "result.json")
-        measure, band = "-", "-"
-        if found:
-            measure = f"{found['measure'].replace('_', ' ')}: {found['value']:.3g}"
-            low, high = (float(end) for end in found["band"])
-            band = f"{low:g} to {high:g}"
-        name = f"[`{entry.method}`]({link(entry)})"
-        signal = ", ".join(entry.card.signal)
-        cells = [name, entry.card.routes, measure, band, signal, _needs(entry), entry.claim]
-        lines.append(_row(cells))
-    about = (
-        "Their destinations or their questions are not those of the tables above: pipelines, "
-        "retrievers, knowledge bases, teams, several calls for one request. So each stands here "
-        "with the main figure of its claim, which says against what."
-    )
-    return "\n\n".join(["### Judged by their own claims", about, "\n".join(lines)])
+def _destination(entry: Entry) -> str:
+    """What a method chooses among, as the taxonomy of strategies has it; "-" where nothing."""
+    if not entry.card.recipe:
+        return "-"
+    return place(entry.card, imports_of(entry.file.read_text(encoding="utf-8"))).what
+
+
+def _claimed(entry: Entry) -> str:
+    """The main figure of its claim, and the band that it should be in."""
+    found = _load(CLAIMS / entry.level / entry.method / "result.json")
+    if not found:
+        return "-"
+    low, high = (float(end) for end in found["band"])
+    measure = found["measure"].replace("_", " ")
+    return f"{measure} {found['value']:.3g} ({low:g} to {high:g})"
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from turnout import catalog
 from turnout.core import InputError, Outcomes
 
 ROOT = Path(__file__).parents[2]
@@ -68,12 +69,10 @@ def document() -> dict[str, Any]:
     return {"settings": {"seed": 0}, "tasks": {"nine": task}}
 
 
-def lines_of(text: str, table: int = 0) -> dict[str, list[str]]:
-    """The cells of one table: 0 that of all tables of answers, 1 that of claims."""
-    tables = [part for part in text.split("\n\n") if part.startswith("|")]
-    cells = [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in tables[table].splitlines()
-    ]
+def lines_of(text: str) -> dict[str, list[str]]:
+    """The cells of the only table."""
+    (table,) = [part for part in text.split("\n\n") if part.startswith("|")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
     assert len({len(row) for row in cells}) == 1, "every row has as many cells"
     return {row[0]: row[1:] for row in cells}
 
@@ -87,19 +86,22 @@ def test_best_is_bold_and_no_better_than_length_is_in_parentheses(
     rows = lines_of(text)
     names = list(rows)
     assert names[0] == "method"
-    assert rows["*oracle*"][0] == "0.800"
-    assert rows["[`linear`](llms/linear.md)"][:3] == ["**0.640**", "- / 28 %", "8.1"]
-    assert rows["[`knn`](llms/knn.md)"][0] == "0.630"
-    assert rows["[`length`](llms/length.md)"][0] == "(0.610)"
-    assert rows["scikit-learn (peer)"][:4] == ["0.620", "-", "-", "-"]
-    assert rows["elsewhere (peer)"][:4] == ["(0.600)", "-", "56,000 (480)", "300"]
+    assert rows["*oracle*"][1] == "0.800"
+    linear = rows["[`linear`](llms/linear.md)"]
+    assert linear[:4] == ["language model", "**0.640**", "- / 28 %", "8.1"]
+    assert linear[-4:-1] == ["outcomes", "", "holds"]
+    assert linear[-1].startswith("apgr 0.7")
+    assert rows["[`knn`](llms/knn.md)"][1] == "0.630"
+    assert rows["[`length`](llms/length.md)"][1] == "(0.610)"
+    assert rows["scikit-learn (peer)"][1:5] == ["0.620", "-", "-", "-"]
+    assert rows["elsewhere (peer)"][1:5] == ["(0.600)", "-", "56,000 (480)", "300"]
     assert names.index("[`linear`](llms/linear.md)") < names.index("[`knn`](llms/knn.md)")
     assert "10 rows judged" in text
     assert "`answers`" not in text
-    elsewhere = lines_of(text, 1)
-    assert "[`ratings`](llms/ratings.md)" in elsewhere, "on no table"
-    assert elsewhere["[`cascade`](llms/cascade.md)"][-2:] == ["answers", "holds"]
-    assert not set(rows) & set(elsewhere) - {"method", "---"}
+    assert rows["[`kb_router`](llms/kb_router.md)"][:2] == ["knowledge base", "-"], "on no table"
+    assert rows["[`cascade`](llms/cascade.md)"][-3:-1] == ["answers", "holds"]
+    methods = [name for name in names if name.startswith("[")]
+    assert len(methods) == len(catalog.methods("llms"))
 
 
 def test_labels_at_which_a_method_passes_length_and_stays_above(
@@ -107,7 +109,7 @@ def test_labels_at_which_a_method_passes_length_and_stays_above(
 ) -> None:
     """From the learning curves where they are there, else a dash."""
     (tmp_path / "routers.json").write_text(json.dumps(document()))
-    cell = -3
+    cell = -5
     rows = lines_of(tool.comparison("llms", lambda entry: entry.method, tmp_path))
     assert rows["[`linear`](linear)"][cell] == "-"
     curve = {
