@@ -52,6 +52,7 @@ CARD = Card(
     covers=(),
     differs=(),
     properties=("learns", "price_monotone", "per_item", "reads_inputs"),
+    knobs=(("price", "quality per unit of cost"),),
     cost="fit: O(...); route: O(...) an item",
 )
 

@@ -110,10 +110,7 @@ CARD = Card(
         "Copying experts between slow and fast memory is not built here; it is a placement.",
     ),
     properties=("learns", "price_monotone", "per_item", "reads_inputs"),
-    knobs=(
-        ("price", "quality per unit of cost"),
-        ("size_budget", "sum of the sizes of the experts kept, in the unit of `sizes`"),
-    ),
+    knobs=(("price", "quality per unit of cost"), ("size_budget", "sum of the sizes kept")),
     aliases=("coe", "samba-coe", "two-step router", "expert selection"),
     cost="fit: O(n d + 2^m c m); route: O(n d + n c) an item; memory 4 n d bytes",
 )

@@ -59,7 +59,7 @@ from turnout.core._check import Float
 from turnout.parts.learners.actor import Actor, Decision
 from turnout.parts.rounds.clauses import clauses
 from turnout.parts.rounds.inquiry import Inquiry, Look, expected_costs, look
-from turnout.parts.rounds.playing import Ask, Limits, run
+from turnout.parts.rounds.playing import Ask, Limits, drive
 from turnout.parts.rounds.reading import ChatReader, FirstDocument, Reader
 from turnout.parts.rounds.recorded import admitted, price_of
 from turnout.parts.rounds.steps import Record, Step, answer_reward, step_reward
@@ -371,28 +371,12 @@ class KbRouter:
             made.append(seen.decision(action))
             return action
 
-        trying = _Trying(FittedKbRouter(pool.names, actor, rounds=self.rounds), pick)
-        limits = Limits(calls=self.rounds + 1)
-        played = run(trying, record.question, ask, pool, rng=rng, limits=limits)
+        router = FittedKbRouter(pool.names, actor, rounds=self.rounds)
+        play = router._steps(_prefix(record, 0, self.rounds), pool, pick)
+        played = drive(play, ask, pool, Limits(calls=self.rounds + 1))
         last = made[-1]
         reward = answer_reward(played.answer, record.answers)
         return [*made[:-1], Decision(last.state, last.actions, last.allowed, last.chosen, reward)]
-
-
-@dataclass(frozen=True, eq=False)
-class _Trying:
-    """A router whose actions the caller picks."""
-
-    router: FittedKbRouter
-    pick: Callable[[Look, Float], int]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return self.router.names
-
-    def play(self, item: str, pool: Pool, *, budget: Budget, rng: Rng) -> Play:
-        inquiry = Inquiry(item, clauses(item), self.router.rounds)
-        return self.router._steps(inquiry, pool, self.pick)
 
 
 def _prefix(record: Record, steps: int, rounds: int) -> Inquiry:

@@ -61,7 +61,7 @@ from turnout.core import (
     Pool,
     _check,
 )
-from turnout.parts.rounds.playing import Ask, Limits, run
+from turnout.parts.rounds.playing import Ask, Limits, drive
 from turnout.parts.rounds.recorded import Recorded, admitted, price_of
 from turnout.parts.rounds.teams import MODES, ROLES, Chat, Member, Plain, TaskRoles, Team
 from turnout.parts.texts.encoder import check_name
@@ -314,11 +314,8 @@ class MasRouter:
         for rate in rates:
 
             def earned(place: int, choice: Any, rate: float = rate) -> float:
-                team = _team(choice, tasks, among)
-                strategy = _Fixed(team, self.wording)
-                played = run(
-                    strategy, requests[place], ask, pool, rng=rng, limits=Limits(calls=512)
-                )
+                play = self.wording.perform(requests[place], _team(choice, tasks, among))
+                played = drive(play, ask, pool, Limits(calls=512))
                 return solved(place, played.answer) - rate * played.cost
 
             weights.append(self._learned(vectors, truth, known, earned, rng, progress))
@@ -374,21 +371,6 @@ class MasRouter:
         )
         arrays: dict[str, NDArray[Any]] = cascade.arrays()
         return arrays
-
-
-@dataclass(frozen=True)
-class _Fixed:
-    """One team, whatever is asked."""
-
-    made: Team
-    wording: Plain | Chat
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(member.to for member in self.made.members)
-
-    def play(self, item: str, pool: Pool, *, budget: Budget, rng: Generator) -> Play:
-        return (yield from self.wording.perform(item, self.made))
 
 
 def _team(choice: Any, tasks: tuple[TaskRoles, ...], pool: Pool) -> Team:

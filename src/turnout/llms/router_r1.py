@@ -71,7 +71,7 @@ from turnout.parts.learners.actor import Actor, Decision
 from turnout.parts.rounds import answers
 from turnout.parts.rounds.clauses import clauses
 from turnout.parts.rounds.inquiry import Inquiry, expected_costs, look
-from turnout.parts.rounds.playing import Ask, Limits, run
+from turnout.parts.rounds.playing import Ask, Limits, drive
 from turnout.parts.rounds.policies import ChatPolicy, NetworkPolicy, Policy, Speaking, turned
 from turnout.parts.rounds.recorded import Recorded, admitted, price_of
 from turnout.parts.rounds.turns import Purse, Turn, information, total, well_formed
@@ -335,8 +335,8 @@ class RouterR1:
             trying = _Trying(actor, purse, alpha, rng)
             strategy = FittedRouterR1(pool.names, trying, self.rounds)
             inquiry = Inquiry(questions[question], clauses(questions[question]), self.rounds)
-            play = _Begun(strategy, inquiry)
-            played = run(play, inquiry.item, ask, pool, rng=rng, limits=Limits(calls=64))
+            play = strategy.inquire(inquiry, pool, Budget())
+            played = drive(play, ask, pool, Limits(calls=64))
             cost = sum(purse.pay(*pair) for pair in zip(played.calls, played.replies, strict=True))
             form = 0.0 if well_formed("".join(inquiry.log), pool.names) else -1.0
             right = mark(question, played.answer) if played.answer else 0.0
@@ -385,18 +385,3 @@ class _Trying:
 
     def word(self, turn: Turn) -> Call:
         return Call(to=turn.to, prompt=turn.text)
-
-
-@dataclass(frozen=True, eq=False)
-class _Begun:
-    """A strategy on an inquiry that the caller keeps."""
-
-    strategy: FittedRouterR1
-    inquiry: Inquiry
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return self.strategy.names
-
-    def play(self, item: str, pool: Pool, *, budget: Budget, rng: Rng) -> Play:
-        return self.strategy.inquire(self.inquiry, pool, budget)

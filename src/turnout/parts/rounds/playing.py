@@ -1,7 +1,7 @@
 """Drives strategies: carries their calls, keeps their limits, adds up what they cost.
 
 `Playing` is the machine without any input or output: what is to be asked now, and what the replies
-make of it. `run` drives it with a function; a server drives the same machine with its own
+make of it. `run` and `drive` move it with a function; a server drives the same machine with its own
 connections. A strategy that is out of calls, time or money is told so once (`LimitReached`) and
 may answer with what it has; otherwise its last reply is the answer. So every play ends.
 """
@@ -31,7 +31,7 @@ from turnout.core import (
     _check,
 )
 
-__all__ = ["Ask", "Limits", "Played", "Playing", "as_strategy", "run"]
+__all__ = ["Ask", "Limits", "Played", "Playing", "as_strategy", "drive", "run"]
 
 #: Makes one call. It reports a failure by `Reply(failed=...)` rather than by raising.
 Ask: TypeAlias = Callable[[Call], Reply]
@@ -219,7 +219,11 @@ def run(
     rng : Generator
     limits : Limits, optional
     """
-    play = strategy.play(item, pool, budget=budget or Budget(), rng=rng)
+    return drive(strategy.play(item, pool, budget=budget or Budget(), rng=rng), ask, pool, limits)
+
+
+def drive(play: Play, ask: Ask, pool: Pool, limits: Limits | None = None) -> Played:
+    """Bring a play that has not begun to its end, one call after another; as `run`."""
     playing = Playing(play, pool, limits or Limits())
     while playing.ended is None:
         playing.take([ask(call) for call in playing.pending])
