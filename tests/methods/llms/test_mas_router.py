@@ -54,7 +54,15 @@ def small(**fields) -> FittedMasRouter:
 CASE = StrategyCase(make=small, ask=world, items=ITEMS, pool=POOL)
 
 
-@pytest.mark.parametrize("check", strategies.CHECKS[:-1], ids=lambda check: check.name)
+#: What a team drawn anew for each play, from cascades of one update, cannot promise.
+OF_MEANS = {"price_heard", "price_monotone"}
+
+
+@pytest.mark.parametrize(
+    "check",
+    [check for check in strategies.CHECKS if check.name not in OF_MEANS],
+    ids=lambda check: check.name,
+)
 def test_a_chatting_team_that_is_drawn_keeps_the_contract(check) -> None:
     """With chat wording and choices drawn at play it keeps what any strategy keeps."""
     case = StrategyCase(
