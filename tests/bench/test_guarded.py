@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from types import ModuleType
 
@@ -11,6 +12,7 @@ import pytest
 from turnout.bench import guarded
 from turnout.bench.guarded import guarded_score, harmonic
 from turnout.core import InputError
+from turnout.llms.guarded_query import GuardedQuery, fit_guard
 
 
 def test_a_score_by_hand() -> None:
@@ -51,6 +53,46 @@ def test_the_package_of_the_paper_agrees() -> None:
     found = guarded_score(truth, told, sets, reject=3)
     assert [share for _, share in found.sets] == theirs.tolist()
     assert found.ood_accuracy == theirs.mean()
+
+
+def test_the_package_scores_the_same_guard_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From texts to its last figure, given rows of our own in place of its two downloads.
+
+    Neither its import nor its scorer may reach for the network.
+    """
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("it reached for the network")
+
+    for where, name in ((socket.socket, "connect"), (socket, "getaddrinfo")):
+        monkeypatch.setattr(where, name, refuse)
+    gqr = pytest.importorskip("gqr", reason="the package gqr is not installed")
+    pandas = pytest.importorskip("pandas")
+    words = {"law": "court judge clause", "finance": "loan bank fee", "health": "dose pain fever"}
+    strange = {
+        "chess": ["a rook", "bank loan", "two bishops"],
+        "chat": ["hello", "good day"],
+    }
+    texts = [f"{a} {b}" for each in words.values() for a in each.split() for b in each.split()]
+    labels = [name for name in words for _ in range(9)]
+    recipe = GuardedQuery(width=32, batch=8, epochs=60, rate=1e-2)
+    guard = fit_guard(texts, labels, recipe, rng=np.random.default_rng(0))
+    truth = [guard.names.index(label) for label in [*labels[1:], labels[0]]]  # three are wrong
+    known = pandas.DataFrame({"text": texts, "label": truth})
+    rows = [(text, 3, name) for name, some in strange.items() for text in some]
+    others = pandas.DataFrame(rows, columns=["text", "label", "dataset"])
+    monkeypatch.setattr(gqr, "load_id_test_dataset", lambda: known)
+    monkeypatch.setattr(gqr, "load_ood_test_dataset", lambda: others)
+    theirs = gqr.score(lambda text: int(guard.labels([text])[0]))
+    sets = {name: guard.labels(some) for name, some in strange.items()}
+    ours = guarded_score(truth, guard.labels(texts), sets, reject=3)
+    assert ours.id_accuracy == pytest.approx(24 / 27)
+    assert ours.ood_accuracy == pytest.approx(5 / 6)
+    assert (ours.id_accuracy, ours.ood_accuracy, ours.gqr) == (
+        theirs["id_accuracy"],
+        theirs["ood_accuracy"],
+        theirs["gqr_score"],
+    )
 
 
 def test_the_package_is_asked_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -189,13 +189,17 @@ def test_what_does_not_fit_is_refused(make: object, message: str) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_as_the_peer_with_equal_weights() -> None:
-    """`LCMAggregation` gives the same for sets of one size, which it does not pad."""
+    """`LCMAggregation` gives the same for sets of one size, which it does not pad; back, too."""
     if importlib.util.find_spec("torch_geometric") is None:
         pytest.skip("torch_geometric is not installed: it is compared with where it is")
     peer = importlib.import_module("torch_geometric.nn.aggr")
     ours, theirs = _monoid(), peer.LCMAggregation(3, 5)
     theirs.lin.load_state_dict(ours.project.state_dict())
     theirs.gru_cell.load_state_dict(ours.cell.state_dict())
-    u, sizes = _drawn(21, 3), torch.tensor([7, 7, 7])
-    found = theirs(u, torch.arange(3).repeat_interleave(sizes))
-    assert torch.allclose(ours(u, sizes), found, atol=1e-6)
+    for size in (7, 8):  # some wait, and nobody does
+        u, sizes = _drawn(3 * size, 3).requires_grad_(), torch.full((3,), size)
+        told = ours(u, sizes)
+        found = theirs(u, torch.arange(3).repeat_interleave(sizes))
+        assert torch.allclose(told, found, atol=1e-6)
+        back, other = (torch.autograd.grad(each.square().sum(), u)[0] for each in (told, found))
+        assert torch.allclose(back, other, atol=1e-5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from typing import Any
 
 import pytest
 import torch
@@ -138,6 +139,16 @@ def test_a_graph_without_edges_is_heard_by_nobody() -> None:
     assert torch.allclose(layer(graph), gate * shift + (1 - gate) * graph.x)
 
 
+def test_kinds_that_are_absent_are_left_alone() -> None:
+    """No gradient, not even zero: an optimiser then lets their weights be; no node is no fault."""
+    layer = TypedLayer(8, kinds=3, relations=3, heads=2, generator=_generator())
+    layer(_typed()).sum().backward()
+    assert layer.kqv[2].weight.grad is None
+    assert layer.kqv[1].weight.grad is not None
+    none = torch.empty(0, dtype=torch.int64)
+    assert layer(TypedGraph(_drawn(0, 8), none, none, none, none)).shape == (0, 8)
+
+
 def test_gradients_reach_every_weight() -> None:
     """Of both layers."""
     plain = Conv(8, 8, edge=2, generator=_generator())
@@ -149,6 +160,29 @@ def test_gradients_reach_every_weight() -> None:
     ).square().sum().backward()
     for module in (plain, typed):
         assert all(bool((w.grad != 0).any()) for w in module.parameters())
+
+
+def test_gradients_are_the_same_each_time_with_two_threads() -> None:
+    """To the bit: many edges leave one node, and what comes back is added up in one order."""
+    plain = Conv(16, 16, edge=3, inside="relu", generator=_generator())
+    typed = TypedLayer(16, kinds=1, relations=2, heads=2, generator=_generator())
+    source, target = _edges(40, 6000)
+    graph = TypedGraph(
+        _drawn(40, 16).requires_grad_(), torch.zeros(40, dtype=torch.int64), source, target,
+        torch.randint(2, (6000,), generator=_generator()),
+    )  # fmt: skip
+    e, threads = _drawn(6000, 3), torch.get_num_threads()
+
+    def found() -> tuple[torch.Tensor, ...]:
+        said = plain(graph.x, source, target, e)
+        return *_gradients(said, graph.x), *_gradients(typed(graph), graph.x)
+
+    try:
+        torch.set_num_threads(2)
+        once, *again = (found() for _ in range(6))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(a, b) for more in again for a, b in zip(once, more, strict=True))
 
 
 def test_first_weights_come_from_the_generator_alone() -> None:
@@ -202,29 +236,71 @@ def test_what_does_not_fit_is_refused(make: object, message: str) -> None:
         make()  # type: ignore[operator]
 
 
-def _peer() -> object:
+def _peer(module: str = "nn") -> Any:
     if importlib.util.find_spec("torch_geometric") is None:
         pytest.skip("torch_geometric is not installed: it is compared with where it is")
-    return importlib.import_module("torch_geometric.nn")
+    return importlib.import_module(f"torch_geometric.{module}")
+
+
+def _gradients(result: torch.Tensor, *leaves: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    return torch.autograd.grad(result.square().sum(), leaves)
+
+
+def _alike(ours: tuple[torch.Tensor, ...], theirs: tuple[torch.Tensor, ...]) -> bool:
+    return all(torch.allclose(a, b, atol=1e-4) for a, b in zip(ours, theirs, strict=True))
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("how", ["sum", "mean"])
-def test_as_the_peer_with_equal_weights_plain(how: str) -> None:
-    """`GeneralConv` says the same."""
-    peer = _peer()
-    ours = Conv(4, 4, edge=3, how=how, generator=_generator())
-    theirs = peer.GeneralConv(4, 4, in_edge_channels=3, aggr={"sum": "add"}.get(how, how))  # type: ignore[attr-defined]
+@pytest.mark.parametrize("inside", ["linear", "relu"])
+def test_as_the_peer_with_equal_weights_plain(how: str, inside: str) -> None:
+    """`GeneralConv` says the same, from one set of nodes to another, and so do its gradients.
+
+    It bends no message itself; a layer of one's own that does is made of it as it says.
+    """
+    general = _peer().GeneralConv
+
+    class Bent(general):  # type: ignore[misc, valid-type]
+        def message(
+            self, x_i: Any, x_j: Any, edge_index_i: Any, size_i: Any, edge_attr: Any
+        ) -> Any:
+            said = super().message(x_i, x_j, edge_index_i, size_i, edge_attr)
+            return said.relu() if inside == "relu" else said
+
+    ours = Conv(4, 4, edge=3, how=how, inside=inside, generator=_generator())
+    theirs = Bent(4, 4, in_edge_channels=3, aggr={"sum": "add"}.get(how, how))
     theirs.lin_msg.load_state_dict(ours.message.state_dict())
     theirs.lin_edge.load_state_dict(ours.edge.state_dict())
-    x, (source, target), e = _drawn(7, 4), _edges(6, 15), _drawn(15, 3, seed=3)
-    found = theirs(x, torch.stack((source, target)), edge_attr=e)
-    assert torch.allclose(ours(x, source, target, e), found, atol=1e-5)
+    x, own, e = (
+        _drawn(*shape, seed=seed).requires_grad_()
+        for seed, shape in enumerate(((7, 4), (3, 4), (15, 3)))
+    )
+    source, target = _edges(7, 15)[0], _edges(2, 15, 3)[1]  # the last of the three hears nothing
+    told = own + ours.heard(x, source, target, e, 3)
+    found = theirs((x, own), torch.stack((source, target)), edge_attr=e, size=(7, 3))
+    assert torch.allclose(told, found, atol=1e-5)
+    weights = (ours.message.weight, ours.message.bias, ours.edge.weight, ours.edge.bias)
+    others = (*theirs.lin_msg.parameters(), *theirs.lin_edge.parameters())
+    assert _alike(_gradients(told, x, own, e, *weights), _gradients(found, x, own, e, *others))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_as_the_peer_what_is_heard_and_shared() -> None:
+    """`SumAggregation`, `MeanAggregation` and `softmax`, and their gradients."""
+    aggr, softmax = _peer("nn.aggr"), _peer("utils").softmax
+    said, (_, target) = _drawn(20, 2, 3).requires_grad_(), _edges(5, 20)
+    for told, found in (
+        (gather(said, target, 6), aggr.SumAggregation()(said, target, dim_size=6, dim=0)),
+        (gather(said, target, 6, "mean"), aggr.MeanAggregation()(said, target, dim_size=6, dim=0)),
+        (segment_softmax(said, target, 6), softmax(said, target, num_nodes=6)),
+    ):
+        assert torch.allclose(told, found, atol=1e-6)
+        assert _alike(_gradients(told, said), _gradients(found, said))
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_as_the_peer_with_equal_weights_typed() -> None:
-    """`HGTConv` says the same."""
+    """`HGTConv` says the same, and so do its gradients."""
     peer = _peer()
     ours = TypedLayer(8, kinds=2, relations=3, heads=2, generator=_generator())
     with torch.no_grad():
@@ -232,7 +308,7 @@ def test_as_the_peer_with_equal_weights_typed() -> None:
         ours.skip.copy_(torch.tensor([0.3, -0.8]))
     kinds = ["a", "b"]
     meta = [("a", "r0", "b"), ("b", "r1", "a"), ("b", "r2", "b")]
-    theirs = peer.HGTConv(8, 8, (kinds, meta), heads=2)  # type: ignore[attr-defined]
+    theirs = peer.HGTConv(8, 8, (kinds, meta), heads=2)
     with torch.no_grad():
         for number, kind in enumerate(kinds):
             theirs.kqv_lin.lins[kind].load_state_dict(ours.kqv[number].state_dict())
@@ -242,7 +318,10 @@ def test_as_the_peer_with_equal_weights_typed() -> None:
         theirs.v_rel.weight.copy_(ours.value.transpose(0, 1).reshape(6, 4, 4))
         for number, relation in enumerate(meta):
             theirs.p_rel["__".join(relation)].copy_(ours.weight[number : number + 1])
-    x = {"a": _drawn(4, 8, seed=5), "b": _drawn(5, 8, seed=6)}
+    x = {
+        "a": _drawn(4, 8, seed=5).requires_grad_(),
+        "b": _drawn(5, 8, seed=6).requires_grad_(),
+    }
     edges = {}
     for number, (source, _, target) in enumerate(meta):
         draw = _generator(number)
@@ -258,4 +337,8 @@ def test_as_the_peer_with_equal_weights_typed() -> None:
         torch.cat([edges[name][1] + start[name[2]] for name in meta]),
         torch.arange(3).repeat_interleave(6),
     )
-    assert torch.allclose(ours(graph), torch.cat((found["a"], found["b"])), atol=1e-5)
+    told, other = ours(graph), torch.cat((found["a"], found["b"]))
+    assert torch.allclose(told, other, atol=1e-5)
+    weights = (ours.kqv[0].weight, ours.kqv[1].weight, ours.out[1].bias)
+    same = (*(theirs.kqv_lin.lins[kind].weight for kind in kinds), theirs.out_lin.lins["b"].bias)
+    assert _alike(_gradients(told, *x.values(), *weights), _gradients(other, *x.values(), *same))

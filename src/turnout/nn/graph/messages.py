@@ -63,8 +63,8 @@ def segment_softmax(scores: torch.Tensor, target: torch.Tensor, v: int) -> torch
     index = target.reshape(-1, *[1] * (scores.ndim - 1)).expand_as(scores)
     top = scores.new_full((v, *scores.shape[1:]), -torch.inf)
     top = top.scatter_reduce(0, index, scores.detach(), "amax")
-    grown = (scores - top[target]).exp()
-    return grown / gather(grown, target, v)[target]
+    grown = (scores - top.index_select(0, target)).exp()
+    return grown / gather(grown, target, v).index_select(0, target)
 
 
 class Conv(nn.Module):
@@ -139,12 +139,12 @@ class Conv(nn.Module):
             rule = "be given where the layer reads them, and only there"
             raise InputError("e", rule, None if e is None else tuple(e.shape), "Match the layer.")
         if self.inside == "relu":
-            said: torch.Tensor = self.message(x)[source]
+            said: torch.Tensor = self.message(x).index_select(0, source)
             if self.edge is not None:
                 said = said + self.edge(e)
             return gather(said.relu(), target, v, self.how)
         # linear messages: adding first and multiplying after is the same, and far less work
-        total: torch.Tensor = self.message(gather(x[source], target, v, self.how))
+        total: torch.Tensor = self.message(gather(x.index_select(0, source), target, v, self.how))
         shift: torch.Tensor = self.message.bias
         if e is not None and self.edge is not None:
             total = total + self.edge(gather(e, target, v, self.how))

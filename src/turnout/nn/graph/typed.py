@@ -133,37 +133,47 @@ class TypedLayer(nn.Module):
         """Nodes (v, d) after one round of messages."""
         x, v = graph.x, len(graph.x)
         part = self.d // self.heads
-        kqv = self._by_kind(self.kqv, x, graph.kind, 3 * self.d)
-        key, query, value = (
-            piece.reshape(v, self.heads, part) for piece in torch.split(kqv, self.d, 1)
-        )
+        kqv = self._by_kind(self.kqv, x, graph.kind).reshape(v, 3, self.heads, part)
+        key, query, value = kqv.unbind(1)
         order = graph.relation.argsort(stable=True)
-        source, target = graph.source[order], graph.target[order]
-        relation = graph.relation[order]
-        counts = torch.bincount(relation, minlength=self.relations).tolist()
-        keys, values = [], []
-        for r, rows in enumerate(torch.split(source, counts)):
-            if len(rows):
-                nodes, back = torch.unique(rows, return_inverse=True)  # one may speak to many
-                keys.append(torch.einsum("nhi,hij->nhj", key[nodes], self.key[r])[back])
-                values.append(torch.einsum("nhi,hij->nhj", value[nodes], self.value[r])[back])
+        source, target, relation = (
+            edges.index_select(0, order) for edges in (graph.source, graph.target, graph.relation)
+        )
         heard = x.new_zeros(v, self.d)
-        if keys:
-            score = (query[target] * torch.cat(keys)).sum(-1) * self.weight[relation]
-            share = segment_softmax(score / math.sqrt(part), target, v)
-            heard = gather(torch.cat(values) * share[..., None], target, v).reshape(v, self.d)
-        y = self._by_kind(self.out, functional.gelu(heard), graph.kind, self.d)
-        gate = self.skip.sigmoid()[graph.kind][:, None]
+        if len(order):
+            told = self._told(torch.cat((key, value), 1), source, relation)
+            keys, values = torch.split(told, self.heads, 1)
+            score = (query.index_select(0, target) * keys).sum(-1)
+            score = score * self.weight.index_select(0, relation) / math.sqrt(part)
+            share = segment_softmax(score, target, v)
+            heard = gather(values * share[..., None], target, v).reshape(v, self.d)
+        y = self._by_kind(self.out, functional.gelu(heard), graph.kind)
+        gate = self.skip.sigmoid().index_select(0, graph.kind)[:, None]
         return gate * y + (1 - gate) * x
 
-    @staticmethod
-    def _by_kind(
-        layers: nn.ModuleList, x: torch.Tensor, kind: torch.Tensor, width: int
+    def _told(
+        self, said: torch.Tensor, source: torch.Tensor, relation: torch.Tensor
     ) -> torch.Tensor:
-        """Each node through the layer of its kind."""
-        result = x.new_zeros(len(x), width)
-        for number, layer in enumerate(layers):
-            rows = (kind == number).nonzero()[:, 0]
-            if len(rows):
-                result = result.index_put((rows,), layer(x[rows]))
-        return result
+        """Keys and values (edges, 2 heads, d / heads) of nodes (v, 2 heads, d / heads) by relation.
+
+        A node that speaks to many by one relation is multiplied once. Relations are taken from the
+        last to the first: so gradients are added up in the order of the recorded claims.
+        """
+        v, last = len(said), self.relations - 1
+        pairs, back = torch.unique((last - relation) * v + source, return_inverse=True)
+        counts = torch.bincount(pairs // v, minlength=self.relations).tolist()
+        rows = torch.split(said.index_select(0, pairs % v).transpose(0, 1), counts, 1)
+        maps = torch.cat((self.key, self.value), 1).unbind(0)[::-1]
+        told = [torch.bmm(each, by) for each, by in zip(rows, maps, strict=True) if each.shape[1]]
+        return torch.cat(told, 1).transpose(0, 1).index_select(0, back)
+
+    @staticmethod
+    def _by_kind(layers: nn.ModuleList, x: torch.Tensor, kind: torch.Tensor) -> torch.Tensor:
+        """Each node through the layer of its kind; those of absent kinds stay untouched."""
+        rows = [(kind == number).nonzero()[:, 0] for number in range(len(layers))]
+        through: list[torch.Tensor] = [
+            layer(x.index_select(0, which))
+            for layer, which in zip(layers, rows, strict=True)
+            if len(which)
+        ]
+        return torch.cat(through or [layers[0](x)]).index_select(0, torch.cat(rows).argsort())
