@@ -6,7 +6,7 @@ import ast
 import re
 from pathlib import Path
 
-__all__ = ["api_pages", "as_markdown", "class_docstring"]
+__all__ = ["api_pages", "as_markdown", "class_docstring", "recipes"]
 
 #: Packages with a page each, in the order of the index.
 PACKAGES = ("core", "parts", "nn", "experts", "bench", "testing", "catalog", "lab", "serve")
@@ -55,6 +55,17 @@ def class_docstring(path: Path, name: str) -> str:
         if isinstance(node, ast.ClassDef) and node.name == name:
             return ast.get_docstring(node) or ""
     return ""
+
+
+def recipes(path: Path) -> tuple[str, ...]:
+    """Public classes of one file that can be fitted, in its order."""
+    return tuple(
+        node.name
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef)
+        and not node.name.startswith("_")
+        and any(isinstance(item, ast.FunctionDef) and item.name == "fit" for item in node.body)
+    )
 
 
 def _module_section(path: Path, root: Path) -> str:

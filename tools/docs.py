@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 import click
 
-from api_pages import api_pages, as_markdown, class_docstring
+from api_pages import api_pages, as_markdown, class_docstring, recipes
 from comparison import comparison
 from turnout import catalog
 from turnout.catalog import Entry
@@ -227,9 +227,10 @@ def method_page(entry: Entry, claim: Claim | None) -> str:
         _bullets("Differs from the publication", card.differs),
     ]
     if entry.recipe:
-        use = f"```python\nfrom {entry.module} import {entry.recipe}\n```"
-        parts.append(f"## `{entry.recipe}`\n\n{use}")
-        parts.append(as_markdown(class_docstring(entry.file, entry.recipe)))
+        for recipe in dict.fromkeys((entry.recipe, *recipes(entry.file))):
+            use = f"```python\nfrom {entry.module} import {recipe}\n```"
+            parts.append(f"## `{recipe}`\n\n{use}")
+            parts.append(as_markdown(class_docstring(entry.file, recipe)))
         implied = gates.checks_for if entry.level in GATES else checks_for
         if "multi_step" in card.properties:
             implied = strategies.checks_for

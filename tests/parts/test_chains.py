@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from turnout.core import InputError
-from turnout.parts.chains import Alphabet, Chain, Played, Rewards, alphabet_of, judged_table
+from turnout.parts.chains import Alphabet, Chain, Played, alphabet_of, judged_table
+from turnout.parts.tradeoffs import Rewards
 from turnout.testing import planted
 
 
@@ -66,11 +67,11 @@ def test_no_chain_twice_or_open() -> None:
 def test_rewards_by_hand() -> None:
     """From the worst single (0.5) to the oracle (1), and the saved share of the dearest (4)."""
     alphabet = Alphabet(np.full((3, 1), 0.5), length=2)
-    reward = Rewards(alphabet, _played(), 3)
+    reward = Rewards(alphabet, _played(), ("quality", "cost", "latency"))
     found = reward(np.array([[1, -1], [0, 5]]))  # the first alone; the first, then the third
     assert found[0] == pytest.approx([0.0, 0.75, 2 / 3])
     assert found[1] == pytest.approx([1.0, 1 - (1 + 0.5 * 4) / 4, 1 - (0.1 + 0.5 * 0.3) / 0.3])
-    assert len(reward.known) == 2
+    assert len(reward.figures) == 2
 
 
 def test_scores_have_not_seen_their_row() -> None:

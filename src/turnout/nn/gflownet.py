@@ -5,7 +5,7 @@ prefix has one parent, so the way back is certain (log P_B = 0). The network sam
 proportion to a reward, for every preference w at once (Jain, Raparthy, Hernandez-Garcia,
 Rector-Brooks, Bengio, Miret and Bengio, "Multi-Objective GFlowNets", 2022, arXiv:2210.12765)::
 
-    R(x | w) = sum_i w_i R_i(x)                                     `weighted_sum`
+    R(x | w) = sum_i w_i R_i(x)                    or another of `parts.tradeoffs.SCALARS`
     loss     = (log Z(w) + sum_t log P_F(x_t | x_<t, w) - beta log max(R(x | w), floor))^2
 
 which is trajectory balance (Malkin, Jain, Bengio, Sun and Bengio, "Trajectory balance: Improved
@@ -30,6 +30,8 @@ from torch import Tensor, nn
 
 from turnout.core import _check
 from turnout.core._check import Bool, Float, Int
+from turnout.parts.pareto import simplex
+from turnout.parts.tradeoffs import Scalarise, weighted_sum
 
 __all__ = [
     "GFlowNet",
@@ -37,18 +39,22 @@ __all__ = [
     "Training",
     "Words",
     "balance",
-    "tchebycheff",
+    "drawn",
     "thermometer",
-    "weighted_log",
-    "weighted_sum",
 ]
-
-#: Scalar reward (b,) in [0, 1] of rewards (b, d) under one preference (d,).
-Scalarise = Callable[[Float, Float], Float]
 
 
 class Grammar(Protocol):
-    """Which letters may follow."""
+    """Which letters may follow.
+
+    Whatever is built of letters has one: cascades (`turnout.parts.chains.Alphabet`) and pools
+    (`turnout.parts.pools.Sets`), of which nothing is known here.
+    """
+
+    @property
+    def letters(self) -> int:
+        """Number of letters, >= 1."""
+        ...
 
     @property
     def length(self) -> int:
@@ -102,21 +108,6 @@ def thermometer(values: Tensor, bins: int) -> Tensor:
     """
     edges = torch.arange(bins, dtype=values.dtype)
     return (values[..., None] * bins - edges).clamp(0.0, 1.0).flatten(-2)
-
-
-def weighted_sum(rewards: Float, preference: Float) -> Float:
-    """`sum_i w_i R_i`."""
-    return np.asarray(rewards @ preference)
-
-
-def weighted_log(rewards: Float, preference: Float) -> Float:
-    """`prod_i R_i^w_i`; rewards below 1e-6 count as that."""
-    return np.asarray(np.exp(np.log(np.maximum(rewards, 1e-6)) @ preference))
-
-
-def tchebycheff(rewards: Float, preference: Float) -> Float:
-    """`1 - max_i w_i |1 - R_i|`: the distance from the ideal, turned so that more is better."""
-    return np.asarray(1.0 - (preference * np.abs(1.0 - rewards)).max(axis=1))
 
 
 class GFlowNet(nn.Module):
@@ -324,3 +315,47 @@ def balance(
         adam.step()
         losses.append(float(loss.detach()))
     return losses
+
+
+def drawn(
+    grammar: Grammar,
+    rewards: Callable[[Int], Float],
+    d: int,
+    training: Training,
+    *,
+    width: int,
+    samples: int,
+    bins: int,
+    scalarise: Scalarise = weighted_sum,
+    rng: Generator,
+) -> set[tuple[int, ...]]:
+    """The different objects met when a network is trained and then drawn from for a grid of wishes.
+
+    What was only met in training is not among them.
+
+    Parameters
+    ----------
+    grammar : Grammar
+    rewards : callable
+        Objects (b, length) to rewards (b, d) in [0, 1].
+    d : int
+        Objectives, >= 1.
+    training : Training
+    width : int
+        Hidden units of the network.
+    samples : int
+        Draws for each preference, >= 1.
+    bins : int
+        The preferences are all multiples of 1 / bins on the simplex.
+    scalarise : callable
+    rng : Generator
+    """
+    generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+    network = GFlowNet(grammar.letters, grammar.length, d, width=width, generator=generator)
+    balance(network, grammar, rewards, training, scalarise=scalarise, rng=rng)
+    met: set[tuple[int, ...]] = set()
+    for preference in simplex(d, bins):
+        w = torch.as_tensor(preference, dtype=torch.float32)
+        tokens = network.sample(samples, w, grammar, generator=generator)
+        met.update(tuple(word) for word in tokens.tolist())
+    return met

@@ -40,12 +40,33 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
-from turnout.core import InputError, Outcomes, _check
+from turnout.core import (
+    Assignment,
+    Budget,
+    Frontier,
+    InputError,
+    Inputs,
+    Outcomes,
+    Pool,
+    _check,
+)
 from turnout.core._check import Bool, Float, Int
 from turnout.parts.learners.judge import Judge, fit_judge
+from turnout.parts.pareto import non_dominated
+from turnout.parts.priced import columns
 from turnout.parts.texts.words import texts_of
+from turnout.parts.tradeoffs import best_point, filled
 
-__all__ = ["Alphabet", "Chain", "Played", "Rewards", "alphabet_of", "judged_table"]
+__all__ = [
+    "Alphabet",
+    "Chain",
+    "KeptChain",
+    "KeptChains",
+    "Played",
+    "alphabet_of",
+    "judged_table",
+    "keep_chains",
+]
 
 _FOLDS = 4
 
@@ -106,6 +127,11 @@ class Alphabet:
         return len(self.levels)
 
     @property
+    def most(self) -> int:
+        """Most destinations a chain asks."""
+        return self.length
+
+    @property
     def each(self) -> int:
         """Letters a destination has: k + 1."""
         return int(self.levels.shape[1]) + 1
@@ -148,10 +174,10 @@ class Alphabet:
         """Every chain there is, as a word padded by -1; `count` of them."""
         k = self.each - 1
         for size in range(1, self.length + 1):
-            for columns in itertools.permutations(range(self.m), size):
+            for asked in itertools.permutations(range(self.m), size):
                 for levels in itertools.product(range(k), repeat=size - 1):
                     ends = (*levels, k)
-                    word = [c * self.each + v for c, v in zip(columns, ends, strict=True)]
+                    word = [c * self.each + v for c, v in zip(asked, ends, strict=True)]
                     yield (*word, *[-1] * (self.length - size))
 
     def count(self) -> int:
@@ -210,43 +236,6 @@ class Played:
             shares.append(float(kept.mean()))
             going &= ~kept
         return np.array(shares)
-
-
-class Rewards:
-    """Rewards (b, d) in [0, 1] of words (b, length); each word is played once and remembered.
-
-    Quality from the worst single (0) to the oracle (1), and the saved shares of the cost and the
-    latency of the dearest and the slowest single.
-
-    Parameters
-    ----------
-    alphabet : Alphabet
-    table : Played
-    d : int
-        2 or 3 objectives.
-    """
-
-    def __init__(self, alphabet: Alphabet, table: Played, d: int) -> None:
-        self.alphabet, self.table, self.d = alphabet, table, d
-        self.known: dict[tuple[int, ...], Float] = {}
-        single = table.quality.mean(axis=0)
-        self._low = float(single.min())
-        self._room = max(float(table.quality.max(axis=1).mean()) - self._low, 1e-12)
-        self._top = np.maximum(
-            [table.cost.mean(axis=0).max(), table.latency.mean(axis=0).max()], 1e-300
-        )
-
-    def __call__(self, tokens: Int) -> Float:
-        """Rewards of these words."""
-        return np.stack([self._one(tuple(word)) for word in tokens.tolist()])
-
-    def _one(self, word: tuple[int, ...]) -> Float:
-        if word not in self.known:
-            quality, *spent = self.table.play(self.alphabet.read(word))
-            saved = 1.0 - np.array(spent) / self._top
-            found = np.append((quality - self._low) / self._room, saved)
-            self.known[word] = np.clip(found[: self.d], 0.0, 1.0)
-        return self.known[word]
 
 
 def alphabet_of(table: Played, levels: int, length: int) -> Alphabet:
@@ -310,15 +299,174 @@ def judged_table(
     return (
         Played(
             score=score,
-            quality=_filled(outcomes.quality),
-            cost=_filled(outcomes.cost),
-            latency=_filled(latency),
+            quality=filled(outcomes.quality),
+            cost=filled(outcomes.cost),
+            latency=filled(latency),
         ),
         judge,
     )
 
 
-def _filled(values: Float) -> Float:
-    seen = ~np.isnan(values)
-    mean = np.where(seen, values, 0.0).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
-    return np.where(seen, values, mean)
+@dataclass(frozen=True)
+class KeptChain:
+    """One kept chain in words.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Models in the order they are asked.
+    thresholds : tuple of float
+        Judged quality at which each one's answer is kept; minus infinity for the last.
+    quality, cost, latency : float
+        Means over the table it was found on.
+    """
+
+    names: tuple[str, ...]
+    thresholds: tuple[float, ...]
+    quality: float
+    cost: float
+    latency: float
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class KeptChains:
+    """Some chains and the judge of answers: a sequential router.
+
+    A budget takes one chain by the figures of the table, `argmax quality - price * cost`; all
+    items of a batch take the same, and where each stops is read from its answers. Chains that name
+    a destination which is down or not there are passed over.
+
+    Parameters
+    ----------
+    names : tuple of str
+    judge : Judge
+    asked : array of int (p, s)
+        Columns in the order they are asked; -1 after the last.
+    thresholds : array (p, s)
+    ends : array (p, s)
+        Share of the items that end at each step.
+    figures : array (p, 3)
+        Mean quality, cost and latency on the table.
+    """
+
+    names: tuple[str, ...]
+    judge: Judge
+    asked: Int
+    thresholds: Float
+    ends: Float
+    figures: Float
+
+    def cascades(self) -> tuple[KeptChain, ...]:
+        """The kept cascades by rising cost, the beaten single models left out."""
+        points = self.figures * np.array([1.0, -1.0, -1.0])
+        good = np.flatnonzero(non_dominated(points))
+        order = good[np.lexsort((self.figures[good, 0], self.figures[good, 1]))]
+        return tuple(
+            KeptChain(
+                tuple(self.names[j] for j in self.asked[i] if j >= 0),
+                tuple(self.thresholds[i][self.asked[i] >= 0].tolist()),
+                *self.figures[i].tolist(),
+            )
+            for i in order
+        )
+
+    def curve(self) -> Frontier:
+        """What each budget buys, by the figures of the table."""
+        return Frontier(self.figures[:, 1], self.figures[:, 0])
+
+    def route(self, inputs: Inputs, pool: Pool, *, budget: Budget, rng: Generator) -> Assignment:
+        """The plan: whom to ask in which order, and the share of items that ends at each step.
+
+        Raises
+        ------
+        InputError
+            The pool holds an unknown model, or the budget cannot be met by the figures.
+        """
+        n = len(texts_of(inputs))
+        pick, place = self._pick(pool, budget)
+        asked = self.asked[pick][self.asked[pick] >= 0]
+        index = np.tile(place[asked], (n, 1))
+        weight = np.tile(self.ends[pick][: len(asked)], (n, 1))
+        return Assignment(index, weight, pool.m)
+
+    def proceed(
+        self,
+        inputs: Inputs,
+        asked: Int,
+        answers: Sequence[Sequence[str]],
+        pool: Pool,
+        *,
+        budget: Budget,
+        rng: Generator,
+    ) -> Int:
+        """Next model of each input, (n,); -1 = keep the last answer.
+
+        A row that left the cascade of this budget keeps what it has.
+        """
+        texts, steps = texts_of(inputs), np.asarray(asked, dtype=np.int64)
+        n = len(texts)
+        if steps.ndim != 2 or len(steps) != n or len(answers) != n:
+            rule = f"hold one row of steps for each of the {n} inputs"
+            raise InputError("asked and answers", rule, steps.shape, "Pass them aligned.")
+        pick, place = self._pick(pool, budget)
+        chain = place[self.asked[pick][self.asked[pick] >= 0]]
+        following = np.full(n, -1, dtype=np.int64)
+        s = steps.shape[1]
+        if s == 0:
+            following[:] = chain[0]
+            return following
+        if s >= len(chain) or n == 0:
+            return following
+        on = (steps == chain[:s]).all(axis=1)
+        rows = np.flatnonzero(on)
+        if len(rows):
+            column = np.full(len(rows), self.asked[pick, s - 1])
+            judged = self.judge.score(
+                [texts[int(i)] for i in rows], [answers[int(i)][-1] for i in rows], column
+            )
+            following[rows[judged < self.thresholds[pick, s - 1]]] = chain[s]
+        return following
+
+    def _pick(self, pool: Pool, budget: Budget) -> tuple[int, Int]:
+        """The row of the cascade that a budget takes, and the place of each column in the pool."""
+        known = columns(self.names, pool)
+        place = np.full(len(self.names) + 1, -1, dtype=np.int64)  # the last for what is not asked
+        up = np.flatnonzero(pool.available)
+        place[known[up]] = up
+        usable = ((self.asked < 0) | (place[self.asked] >= 0)).all(axis=1)
+        rows = np.flatnonzero(usable)
+        best = best_point(self.figures[rows, 0], self.figures[rows, 1], budget)
+        return int(rows[best]), place[:-1]
+
+
+def keep_chains(
+    names: tuple[str, ...], judge: Judge, table: Played, chosen: Sequence[Chain]
+) -> KeptChains:
+    """Chains that are to be kept, as a router.
+
+    Parameters
+    ----------
+    names : tuple of str
+        The m destinations.
+    judge : Judge
+        Of answers to come.
+    table : Played
+        For their figures.
+    chosen : sequence of Chain
+        One or more; a budget that several meet alike takes the first.
+    """
+    shape = (len(chosen), max(len(chain.columns) for chain in chosen))
+    asked, cut = np.full(shape, -1, dtype=np.int64), np.full(shape, -np.inf)
+    ends = np.zeros(shape)
+    for row, chain in enumerate(chosen):
+        s = len(chain.columns)
+        asked[row, :s], cut[row, :s] = chain.columns, chain.thresholds
+        ends[row, :s] = table.ends(chain)
+    return KeptChains(
+        names=names,
+        judge=judge,
+        asked=asked,
+        thresholds=cut,
+        ends=ends,
+        figures=np.array([table.play(chain) for chain in chosen]),
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,21 +12,15 @@ from turnout.core import Budget, InputError, Outcomes, Pool
 
 torch = pytest.importorskip("torch")
 
-from turnout.llms.mogfn import Mogfn  # noqa: E402
-from turnout.nn.gflownet import (  # noqa: E402
-    GFlowNet,
-    Training,
-    Words,
-    balance,
-    tchebycheff,
-    thermometer,
-    weighted_log,
-    weighted_sum,
-)
+from turnout.llms.mogfn import CARD, Mogfn, MogfnPools  # noqa: E402
+from turnout.nn.gflownet import GFlowNet, Training, Words, balance, thermometer  # noqa: E402
 from turnout.parts.chains import Alphabet  # noqa: E402
-from turnout.testing import Case  # noqa: E402
+from turnout.parts.pools import Sets  # noqa: E402
+from turnout.testing import Case, check, planted  # noqa: E402
 
 CASE = Case(Mogfn(steps=15, batch=16, width=8, samples=24, bins=4, levels=2))
+#: Pools are found by a recipe of their own, which is held to the contract here.
+POOLS = MogfnPools(steps=5, batch=8, width=8, samples=24, bins=3, levels=2, folds=2)
 
 
 def _network(letters: int, length: int, d: int = 2, width: int = 16) -> GFlowNet:
@@ -112,14 +107,6 @@ def test_a_thermometer_by_hand() -> None:
     assert code.tolist() == pytest.approx([1, 1, 0.4, 0, 1, 1, 1, 1], abs=1e-6)
 
 
-def test_scalar_rewards_by_hand() -> None:
-    """Rewards (0.5, 1) at even preferences: 0.75, sqrt(0.5), and 1 - 0.25."""
-    rewards, w = np.array([[0.5, 1.0]]), np.array([0.5, 0.5])
-    assert weighted_sum(rewards, w)[0] == 0.75
-    assert weighted_log(rewards, w)[0] == pytest.approx(np.sqrt(0.5))
-    assert tchebycheff(rewards, w)[0] == 0.75
-
-
 def test_the_cascade_of_sums_by_hand(fitted) -> None:
     """Ask the small one, keep it unless it doubts: all right for 1 + 10 / 2."""
     best = fitted.cascades()[-1]
@@ -178,8 +165,6 @@ def test_a_model_that_is_down_ends_its_cascades(fitted) -> None:
 
 def test_three_objectives_where_there_is_latency() -> None:
     """A slow cascade that is best in quality and cost does not beat a quick one."""
-    from dataclasses import replace
-
     table = replace(_table(), latency=np.array([[9.0, 1.0]] * 20))
     recipe = Mogfn(objectives=3, steps=60, batch=16, width=16, bins=4)
     found = recipe.fit(table, table.pool(), rng=np.random.default_rng(0))
@@ -197,9 +182,119 @@ def test_three_objectives_where_there_is_latency() -> None:
         ({"samples": 0}, "mogfn.samples"),
         ({"bins": 0}, "mogfn.bins"),
         ({"penalty": 0.0}, "mogfn.penalty"),
+        ({"scalar": "mean"}, "mogfn.scalar must be one of sum, log, tchebycheff"),
     ],
 )
 def test_wrong_recipes_are_refused(fields: dict, message: str) -> None:
     """Each field is named."""
     with pytest.raises(InputError, match=message):
         Mogfn(**fields)
+
+
+def test_probabilities_of_all_pools_sum_to_one() -> None:
+    """Sets are built by rising names: after some training too nothing is lost or counted twice."""
+    sets = Sets(("a", "b", "c", "d"), np.array([0.0, 1.0]), most=3)
+    network = _network(sets.letters, sets.length)
+    rng = np.random.default_rng(0)
+    balance(network, sets, lambda t: rng.random((len(t), 2)), Training(steps=20), rng=rng)
+    with torch.no_grad():
+        logs = network.log_probability(np.array(list(sets.words())), torch.ones(2) / 2, sets)
+    assert float(logs.exp().sum()) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_pools_keep_the_contract() -> None:
+    """A router of one pool: it learns, follows prices, reads its inputs, item by item."""
+    claims = ("learns", "price_monotone", "per_item", "reads_inputs")
+    report = check(Case(POOLS), card=replace(CARD, properties=claims))
+    assert len(report.results) > 20
+
+
+@pytest.fixture(scope="module")
+def pools():
+    """Fitted on a table where two specialists know everything and a cheap one half."""
+    table = planted.easy(160, np.random.default_rng(3)).outcomes
+    recipe = replace(POOLS, steps=20)
+    return table, recipe.fit(table, table.pool(), rng=np.random.default_rng(0))
+
+
+def test_the_pool_of_two_specialists_is_found(pools) -> None:
+    """Nearly all right with two models, and the cheapest pool is the cheap model alone."""
+    _, fitted = pools
+    found = {pool.names: pool for pool in fitted.pools()}
+    both = found["engineer", "scholar"]
+    assert both.size == 2
+    assert both.quality > 0.95
+    assert 0.003 < both.cost < 0.0032
+    assert found["cheap",].cost == min(pool.cost for pool in fitted.pools())
+    assert fitted.within(Budget(mean_quality=0.9)).kept == ("engineer", "scholar")
+    assert fitted.within(most=1).kept == ("cheap",)
+
+
+def test_kept_pools_are_no_better_than_they_are(pools) -> None:
+    """What a pool is said to earn and cost is what routing fresh rows within it earns and costs."""
+    table, fitted = pools
+    fresh = planted.easy(300, np.random.default_rng(9)).outcomes
+    settled = fitted.within(Budget(mean_quality=0.9))
+    routed = settled.route(
+        fresh.inputs, fresh.pool(), budget=Budget(), rng=np.random.default_rng(0)
+    )
+    chosen = routed.index[:, 0]
+    said = settled.pools()[-1]
+    rows = np.arange(fresh.n)
+    assert fresh.quality[rows, chosen].mean() == pytest.approx(said.quality, abs=0.04)
+    assert fresh.cost[rows, chosen].mean() == pytest.approx(said.cost, rel=0.02)
+    assert {table.names[j] for j in chosen} == {"engineer", "scholar"}
+
+
+@pytest.mark.parametrize("scalar", ["log", "tchebycheff"])
+def test_other_scalars_find_the_specialists_too(scalar: str) -> None:
+    """The choice of how rewards become one changes what is drawn, not what is worth keeping."""
+    table = planted.easy(100, np.random.default_rng(3)).outcomes
+    recipe = replace(POOLS, scalar=scalar)
+    fitted = recipe.fit(table, table.pool(), rng=np.random.default_rng(0))
+    assert ("engineer", "scholar") in {pool.names for pool in fitted.pools()}
+
+
+def test_one_model_is_a_pool() -> None:
+    """There is one pool to keep, at a price of nothing."""
+    table = planted.easy(40, np.random.default_rng(3)).outcomes.select(["cheap"])
+    fitted = POOLS.fit(table, table.pool(), rng=np.random.default_rng(0))
+    assert [(pool.names, pool.price) for pool in fitted.pools()] == [(("cheap",), 0.0)]
+
+
+def test_tables_that_pools_cannot_be_found_on() -> None:
+    """More models than there are, a latency nobody recorded, a model seen in one fold alone."""
+    table = planted.easy(40, np.random.default_rng(3)).outcomes
+    rng = np.random.default_rng(0)
+    with pytest.raises(InputError, match=r"mogfn_pools.size .* \[1, 3\]; got 4"):
+        replace(POOLS, size=4).fit(table, table.pool(), rng=rng)
+    slow = replace(POOLS, objectives=("quality", "latency"))
+    with pytest.raises(InputError, match=r"outcomes.latency must be there"):
+        slow.fit(replace(table, latency=None), table.pool(), rng=rng)
+    quality = np.array(table.quality)
+    quality[1:, 0] = np.nan
+    with pytest.raises(InputError, match=r"'cheap' must be seen in rows of two folds"):
+        POOLS.fit(replace(table, quality=quality), table.pool(), rng=rng)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"size": 0}, "mogfn_pools.size"),
+        ({"upkeep": 1.5}, "mogfn_pools.upkeep"),
+        ({"objectives": ("quality",)}, "be 'quality' and one or more others"),
+        ({"objectives": ("cost", "quality")}, "be 'quality' and one or more others"),
+        ({"objectives": ("quality", "cost", "cost")}, "be 'quality' and one or more others"),
+        ({"objectives": ("quality", "speed")}, "be among quality, cost, latency, size"),
+        ({"inside": "knn"}, "mogfn_pools.inside must have a method fit"),
+        ({"levels": 0}, "mogfn_pools.levels"),
+        ({"folds": 1}, "mogfn_pools.folds"),
+        ({"beta": 0.0}, "mogfn_pools.beta"),
+        ({"samples": 0}, "mogfn_pools.samples"),
+        ({"scalar": "mean"}, "mogfn_pools.scalar"),
+    ],
+)
+def test_wrong_recipes_of_pools_are_refused(fields: dict, message: str) -> None:
+    """Each field is named."""
+    with pytest.raises(InputError, match=message):
+        MogfnPools(**fields)
