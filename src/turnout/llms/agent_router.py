@@ -1,10 +1,11 @@
 """Asks the agents that a graph of the question and its context points to, and lets them vote.
 
 Routes a question, with its context, to several agents at once; an agent is a language model and a
-way to prompt it. The question, the entities of its context and the agents are nodes of a graph
-with typed edges; a type-aware graph network tells how well each agent will do. "AgentRouter: A
-Knowledge-Graph-Guided LLM Router for Collaborative Multi-Agent Question Answering" (2025),
-arXiv:2510.05445.
+way to prompt it: one call in words of its own (`Agent`), or a strategy of several calls, which is
+played inside the play (`Worker`): it takes the question apart, asks again, checks. The question,
+the entities of its context and the agents are nodes of a graph with typed edges; a type-aware graph
+network tells how well each agent will do. "AgentRouter: A Knowledge-Graph-Guided LLM Router for
+Collaborative Multi-Agent Question Answering" (2025), arXiv:2510.05445.
 
 Equations, with the variable of each symbol::
 
@@ -23,9 +24,20 @@ The knob is k, the number of agents asked (1 ... m), set when the recipe is made
 `Budget(price=...)` an agent is asked only if its share is worth its cost: share per unit of cost.
 That is no part of the paper, which counts no cost. Mean-cost budgets are not kept.
 
-A table to fit on has one column an agent and the F1 of its answer as quality. What is down is never
-asked, and shares are taken among the others. An agent that fails or says nothing has no vote; where
-nobody answers the answer is empty. Entities are read by rules (`turnout.parts.entities`).
+All agents go on side by side: a round holds the next calls of every agent that has not ended. Each
+may make `calls` of them, then it answers with what it has. Its calls count among those of the whole
+play, whose limit must have room for all of them; where that is reached, or time is up, those that
+have ended vote (`turnout.parts.rounds.agents`).
+
+A table to fit on has one column an agent and the F1 of its answer as quality. A table of cached
+answers tests the choice and the vote and nothing else. What is down is never asked, and shares are
+taken among the others; a worker is up while one of its destinations is. An agent that fails or says
+nothing has no vote; where nobody answers the answer is empty. Entities are read by rules
+(`turnout.parts.entities`).
+
+What a laptop cannot show: that models of billions of parameters, told to reason, to decompose or to
+reflect, differ in ways that a graph of the context tells. The tiny models of the claim read bare
+requests of one skill, so code does their reading and their taking apart (`turnout.lab.agents`).
 
 Differs from the paper: see `CARD.differs`. Cost: see `CARD.cost`.
 
@@ -59,11 +71,12 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from turnout.core import Budget, Call, Card, InputError, LimitReached, Outcomes, Play, Pool, _check
+from turnout.core import Budget, Card, InputError, Outcomes, Play, Pool, _check
 from turnout.core._check import Float
 from turnout.parts.costs import CostModel, fit_costs
 from turnout.parts.edges import described
 from turnout.parts.priced import columns
+from turnout.parts.rounds.agents import Agent, Worker, together
 from turnout.parts.rounds.answers import normalised
 from turnout.parts.texts.encoder import check_name
 from turnout.parts.texts.words import texts_of
@@ -71,7 +84,7 @@ from turnout.parts.texts.words import texts_of
 if TYPE_CHECKING:
     from turnout.nn.graph import QuestionReader
 
-__all__ = ["CARD", "Agent", "AgentRouter", "FittedAgentRouter"]
+__all__ = ["CARD", "Agent", "AgentRouter", "FittedAgentRouter", "Worker"]
 
 CARD = Card(
     name="llms.agent_router",
@@ -91,6 +104,7 @@ CARD = Card(
         "A graph of question, entities and agents for each question, and a type-aware network",
         "Soft targets from how well each agent really answered, by Kullback-Leibler divergence",
         "The weighted vote of the agents chosen",
+        "Agents that are strategies of several calls, each within a limit of its own",
     ),
     differs=(
         "Layer, sizes, scorer, target and vote are those of a public script of the same design; "
@@ -103,53 +117,17 @@ CARD = Card(
         "because tables have hundreds of questions; the best held-out epoch is kept.",
         "No dropout, where the script drops a fifth: at this width it kept the network from "
         "seeing relations at all, on questions drawn apart from those of the claim.",
+        "The script reads the agents' answers from a cache; here the agents are asked, those of "
+        "several calls side by side, each within a number of calls of its own.",
         "A price leaves out agents whose share is not worth their cost. An extension.",
     ),
     needs=("torch",),
     properties=("multi_step", "reads_inputs", "price_monotone"),
     knobs=(("price", "share of the vote per unit of cost"), ("top_k", "most agents asked")),
     aliases=("agentrouter", "agent router", "router gnn"),
-    cost="play: k calls at once; route: O(layers (v + m) h^2 + layers m v h) for v entities",
+    cost="play: k agents at once, as many rounds of calls as the longest of them takes; "
+    "route: O(layers (v + m) h^2 + layers m v h) for v entities",
 )
-
-
-@dataclass(frozen=True)
-class Agent:
-    """A destination and a way to prompt it.
-
-    Parameters
-    ----------
-    name : str
-        Column of the table.
-    to : str
-        Destination that is asked.
-    system : str
-        What it is told before.
-    form : str
-        What it is asked; `{item}` stands for the question with its context, once at least.
-    description : str
-        What it is good at, for the graph.
-
-    Raises
-    ------
-    InputError
-        A name is empty, or the form has no place for the item.
-    """
-
-    name: str
-    to: str
-    system: str = ""
-    form: str = "{item}"
-    description: str = ""
-
-    def __post_init__(self) -> None:
-        for part in ("name", "to"):
-            value = getattr(self, part)
-            if not isinstance(value, str) or not value.strip():
-                raise InputError(f"agent.{part}", "be a name", value, "Name it.")
-        if "{item}" not in self.form:
-            hint = "Write {item} where the question goes."
-            raise InputError("agent.form", "hold {item}", self.form, hint)
 
 
 @dataclass(frozen=True)
@@ -158,7 +136,7 @@ class AgentRouter:
 
     Parameters
     ----------
-    agents : tuple of Agent
+    agents : tuple of Agent or Worker
         One a column of the table; empty: every destination is an agent that is asked as it is.
     top_k : int
         Most agents asked, >= 1.
@@ -185,7 +163,7 @@ class AgentRouter:
         A value is out of range, or two agents share a name.
     """
 
-    agents: tuple[Agent, ...] = ()
+    agents: tuple[Agent | Worker, ...] = ()
     top_k: int = 8
     h: int = 16
     layers: int = 2
@@ -238,7 +216,7 @@ class AgentRouter:
             train_agents,
         )
 
-        agents = self.agents or tuple(
+        agents: tuple[Agent | Worker, ...] = self.agents or tuple(
             Agent(name, name, description=(pool.description or outcomes.names)[column])
             for column, name in enumerate(outcomes.names)
         )
@@ -289,7 +267,7 @@ class FittedAgentRouter:
 
     Parameters
     ----------
-    agents : tuple of Agent (m,)
+    agents : tuple of Agent or Worker (m,)
     reader : QuestionReader
         Turns a question into a graph.
     vectors : array of float32 (m, d)
@@ -301,7 +279,7 @@ class FittedAgentRouter:
         Of the agents.
     """
 
-    agents: tuple[Agent, ...]
+    agents: tuple[Agent | Worker, ...]
     reader: QuestionReader
     vectors: NDArray[np.float32]
     top_k: int
@@ -312,7 +290,7 @@ class FittedAgentRouter:
     @property
     def names(self) -> tuple[str, ...]:
         """The destinations of the agents, each once."""
-        return tuple(dict.fromkeys(agent.to for agent in self.agents))
+        return tuple(dict.fromkeys(name for agent in self.agents for name in agent.names))
 
     def shares(self, items: Sequence[str]) -> Float:
         """How much each agent is trusted, (n, m); rows sum to 1."""
@@ -332,7 +310,7 @@ class FittedAgentRouter:
         """Agents to ask, the most trusted first, and the shares (m,) among those that are up."""
         columns(self.names, pool)
         up = {name for name, is_up in zip(pool.names, pool.available, strict=True) if is_up}
-        able = np.array([agent.to in up for agent in self.agents])
+        able = np.array([not up.isdisjoint(agent.names) for agent in self.agents])
         share = np.where(able, self.shares([item])[0], 0.0)
         share = share / share.sum() if share.sum() > 0 else able / able.sum()
         worth = share - (budget.price or 0.0) * self.costs.predict([item])[0]
@@ -343,21 +321,14 @@ class FittedAgentRouter:
         return asked, share
 
     def play(self, item: str, pool: Pool, *, budget: Budget, rng: Generator) -> Play:
-        """Ask the chosen agents at the same time and return what the greatest share says."""
+        """Play the chosen agents side by side and return what the greatest share says."""
         asked, share = self.chosen(item, pool, budget)
-        try:
-            replies = yield tuple(self._call(self.agents[a], item) for a in asked)
-        except LimitReached:
-            return ""
-        said = [reply.text if not reply.failed else "" for reply in replies]
+        chosen = [self.agents[a] for a in asked]
+        said = yield from together(chosen, item, pool, budget=budget, rng=rng)
         return _vote(said, [float(share[a]) for a in asked])
 
-    @staticmethod
-    def _call(agent: Agent, item: str) -> Call:
-        return Call(to=agent.to, prompt=agent.form.replace("{item}", item), system=agent.system)
 
-
-def _vectors(agents: Sequence[Agent], encoder: str, rng: Generator) -> NDArray[np.float32]:
+def _vectors(agents: Sequence[Agent | Worker], encoder: str, rng: Generator) -> NDArray[np.float32]:
     """What the agents are, (m, d), no two of them alike."""
     names = tuple(agent.name for agent in agents)
     about = Pool(names=names, description=tuple(agent.description for agent in agents))

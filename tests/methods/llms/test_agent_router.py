@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from turnout.core import Budget, Call, InputError, Outcomes, Pool, Reply
-from turnout.llms.agent_router import Agent, AgentRouter, FittedAgentRouter, _target, _vote
+from turnout.core import (
+    Budget,
+    Call,
+    InputError,
+    LimitReached,
+    Outcomes,
+    Play,
+    Pool,
+    Reply,
+)
+from turnout.llms.agent_router import (
+    Agent,
+    AgentRouter,
+    FittedAgentRouter,
+    Worker,
+    _target,
+    _vote,
+)
 from turnout.parts.entities import read
-from turnout.parts.rounds.playing import Limits, run
+from turnout.parts.rounds.playing import Limits, Playing, run
+from turnout.parts.store import load_strategy, save
 from turnout.testing.strategies import StrategyCase
 
 torch = pytest.importorskip("torch")
@@ -163,6 +181,98 @@ def test_failures_have_no_vote_and_limits_end_it() -> None:
     assert (found.answer, found.calls, found.stopped) == ("", (), "calls")
 
 
+@dataclass(frozen=True)
+class _Steps:
+    """Asks one destination again and again and answers with its last words."""
+
+    to: str = "a"
+    times: int = 3
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.to,)
+
+    def play(self, item: str, pool: Pool, *, budget: Budget, rng: np.random.Generator) -> Play:
+        assert pool.names == self.names
+        said = ""
+        try:
+            for step in range(self.times):
+                (reply,) = yield (Call(to=self.to, prompt=f"{step} {item}"),)
+                said = "" if reply.failed else reply.text
+        except LimitReached:
+            return f"{said} so far".strip()
+        return said
+
+
+def _with(*workers: Worker) -> FittedAgentRouter:
+    """The first agents of the fitted router replaced."""
+    return replace(_fitted(), agents=(*workers, *AGENTS[len(workers) :]))
+
+
+def test_agents_of_several_calls_go_on_side_by_side() -> None:
+    """A round holds the next calls of all that have not ended; every call is counted."""
+    fitted = _with(Worker("a plain", _Steps("a", 3)), Worker("a slow", _Steps("a", 2)))
+    pool, rounds = Pool(names=("b", "a")), []
+    play = fitted.play(ITEMS[0], pool, budget=Budget(), rng=np.random.default_rng(0))
+    playing = Playing(play, pool)
+    while playing.ended is None:
+        rounds.append(sorted(call.to for call in playing.pending))
+        playing.take([_world(call) for call in playing.pending])
+    assert rounds == [["a", "a", "b", "b"], ["a", "a"], ["a"]]
+    assert len(playing.ended.calls) == 7
+
+
+def test_an_agent_that_never_stops_is_told_to() -> None:
+    """After its own number of calls it answers with what it has; the others lose nothing."""
+    fitted = _with(Worker("a plain", _Steps("a", 10**9), calls=5))
+    found = _play(fitted=replace(fitted, top_k=1))
+    assert (len(found.calls), found.answer, found.stopped) == (5, "Ann so far", "")
+    assert len(_play(fitted=fitted).calls) == 5 + 3
+
+
+def test_an_agent_that_fails_or_says_nothing_has_no_vote() -> None:
+    """Neither its failed calls nor its silence; one that asks nothing at all is silent too."""
+    for strategy, ask in (
+        (_Steps("a", 2), lambda call: Reply(text="junk", failed="away")),
+        (_Steps("a", 2), lambda call: Reply(text="")),
+        (_Steps("a", 0), _world),
+    ):
+
+        def world(call: Call, ask=ask) -> Reply:
+            return ask(call) if call.to == "a" else _world(call)
+
+        agents = tuple(Worker(name, strategy) for name in ("a plain", "a slow"))
+        assert _play(ask=world, fitted=_with(*agents)).answer in ("5", "The 5.")
+        assert _play(ask=world, fitted=replace(_with(*agents), top_k=1)).answer == ""
+
+
+def test_a_limit_of_the_whole_play_lets_those_who_ended_vote() -> None:
+    """Two of one call have answered when a third wants more than is left."""
+    fitted = _with(Worker("a plain", _Steps("a", 3)), Worker("a slow", _Steps("a", 3)))
+    found = _play(fitted=fitted, limits=Limits(calls=5))
+    assert (len(found.calls), found.stopped) == (4, "calls")
+    assert found.answer in ("5", "The 5.")
+
+
+def test_a_worker_is_up_while_one_of_its_destinations_is() -> None:
+    """Its share goes to the others where it is not."""
+    fitted, pool = _with(Worker("a plain", _Steps("a", 2))), Pool(names=("a", "b"))
+    assert fitted.names == ("a", "b")
+    asked, share = fitted.chosen(ITEMS[0], pool.with_down(["a"]), Budget())
+    assert sorted(asked) == [2, 3]
+    assert share[:2].tolist() == [0.0, 0.0]
+    found = _play(fitted=fitted, pool=pool.with_down(["a"]))
+    assert {call.to for call in found.calls} == {"b"}
+
+
+def test_a_router_with_workers_is_stored(tmp_path: Path) -> None:
+    """Its strategies with it."""
+    fitted = _with(Worker("a plain", _Steps("a", 3)), Worker("a slow", _Steps("a", 2)))
+    save(tmp_path / "r", fitted, Pool(names=("a", "b")))
+    loaded = load_strategy(tmp_path / "r", trust=(__name__.partition(".")[0],)).strategy
+    assert _play(fitted=loaded) == _play(fitted=fitted)
+
+
 def test_how_an_answer_is_graded_does_not_reach_the_shares() -> None:
     """Outcomes of other questions, dealt anew, change nothing that was fitted before."""
     one = _fitted().shares(ITEMS)
@@ -225,6 +335,9 @@ def test_a_share_depends_on_its_own_question_alone() -> None:
     [
         (lambda: Agent("", "a"), "agent.name must be a name"),
         (lambda: Agent("x", "a", form="no place"), "agent.form must hold {item}"),
+        (lambda: Worker("", _Steps()), "worker.name must be a name"),
+        (lambda: Worker("x", "a"), "worker.strategy must have names and play"),  # type: ignore[arg-type]
+        (lambda: Worker("x", _Steps(), calls=0), "worker.calls must be"),
         (lambda: AgentRouter(agents=(AGENTS[0], AGENTS[0])), "agent_router.agents must be unique"),
         (lambda: AgentRouter(top_k=0), "agent_router.top_k must be"),
         (lambda: AgentRouter(h=9), "agent_router.h must divide by the 2 heads"),
