@@ -26,12 +26,14 @@ one is known; a call to the stronger costs 1).
 `curves`: methods on 100, 300, 1,000, 3,000 and 10,000 labelled prompts, where there are so many:
 APGR of `routellm`, in domain and with whole subjects left out, AIQ of `llmrouter`. All rows are
 judged, each by folds that have not seen it; the prompts that teach are nested, and chosen several
-times.
+times. `--write` keeps the points in `results/learning.json`, from which `tools/docs.py` tells how
+many labels a method needs; those of other methods and tables stay.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
 import sys
@@ -48,6 +50,7 @@ from _learning_tables import load  # type: ignore[import-not-found,unused-ignore
 from turnout.bench import contestants, output
 from turnout.core import InputError, TurnoutError
 
+RESULTS = Path(__file__).with_name("results") / "learning.json"
 PARTS = ("curves", "newcomer")
 TABLES = {"curves": ("routellm", "llmrouter"), "newcomer": ("llmrouter", "routerbench", "routellm")}
 METHODS = ("linear", "knn", "clusters", "length")
@@ -87,6 +90,27 @@ def _run_curves(options: argparse.Namespace, folder: Path, console: Console) -> 
     }
 
 
+def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """The kept curves with new points in place of old ones of the same.
+
+    Raises
+    ------
+    InputError
+        The two were made under other settings, and so cannot be compared.
+    """
+    if old and old["settings"] != new["settings"]:
+        hint = "Run it with those settings, or every method again without the old file."
+        raise InputError("settings", f"be those of {RESULTS.name}", new["settings"], hint)
+    same = ("table", "protocol", "method", "prompts")
+    points = {
+        tuple(point[key] for key in same): point
+        for document in (old, new)
+        for point in document.get("curves", {}).get("points", [])
+    }
+    kept = [points[key] for key in sorted(points)]
+    return {"settings": new["settings"], "curves": {"points": kept}}
+
+
 def _run_newcomer(options: argparse.Namespace, folder: Path, console: Console) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for method, recipe in contestants.choose(options.method or METHODS[:1]).items():
@@ -120,6 +144,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--refit", action="store_true", help="newcomer: also fit all again")
     parser.add_argument("--quick", action="store_true", help="1,500 rows, two folds and choices")
     parser.add_argument("--plot", type=Path, help="draw the curves: .png or .html")
+    parser.add_argument("--write", action="store_true", help=f"keep curves in {RESULTS.name}")
     parser.add_argument("--json", type=Path, help="write every figure here")
     return parser.parse_args(arguments)
 
@@ -130,6 +155,9 @@ def _check(options: argparse.Namespace) -> Path:
     if not place:
         hint = "Set TURNOUT_DATA, or pass --data DIR."
         raise InputError("--data", "name the folder of the tables", "nothing", hint)
+    if options.write and (options.quick or options.part != "curves"):
+        hint = "Drop --quick, and ask for --part curves alone."
+        raise InputError("--write", "keep whole curves", "something else", hint)
     if options.json:
         output.check_folder("--json", options.json)
     if options.plot:
@@ -159,17 +187,21 @@ def main(arguments: list[str] | None = None) -> int:
                     one or other for one, other in zip(asked, usual, strict=True)
                 )
                 found[part] = run(options, folder, console)
-    except TurnoutError as error:
-        Console(stderr=True).print(f"error: {error}", markup=False, soft_wrap=True)
-        return 2
-    if options.json:
         settings = {
             "seed": options.seed,
             "folds": asked[0],
             "seeds": asked[1],
             "quick": options.quick,
         }
-        output.write_json("--json", options.json, _plain({"settings": settings, **found}))
+        document = _plain({"settings": settings, **found})
+        if options.json:
+            output.write_json("--json", options.json, document)
+        if options.write:
+            old = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
+            output.write_json("--write", RESULTS, merged(old, document))
+    except TurnoutError as error:
+        Console(stderr=True).print(f"error: {error}", markup=False, soft_wrap=True)
+        return 2
     return 0
 
 

@@ -285,6 +285,23 @@ def test_what_is_run_again_replaces_what_was_there_and_nothing_else(routers: Mod
     assert routers.merged(old, away)["tasks"]["two"]["left_out"] == {}
 
 
+def test_points_of_a_curve_replace_those_of_the_same_alone() -> None:
+    """By table, protocol, method and number of prompts, under the same settings."""
+    learning = load("benchmarks", "learning")
+
+    def made(mean: float, folds: int = 3, **point: Any) -> dict[str, Any]:
+        keys = {"table": "t", "protocol": "p", "method": "m", "prompts": 100} | point
+        return {"settings": {"folds": folds}, "curves": {"points": [{**keys, "mean": mean}]}}
+
+    old = learning.merged({}, made(0.5))
+    both = learning.merged(old, made(0.6, prompts=300))
+    assert [point["mean"] for point in both["curves"]["points"]] == [0.5, 0.6]
+    again = learning.merged(both, made(0.7))
+    assert [point["mean"] for point in again["curves"]["points"]] == [0.7, 0.6]
+    with pytest.raises(InputError, match=r"settings must be those of learning\.json"):
+        learning.merged(old, made(0.5, folds=5))
+
+
 def test_results_are_written_alike_each_time(routers: ModuleType) -> None:
     """Sorted keys, one line for each method, valid JSON, no NaN."""
     one = {"b": {"x": {"q": 1, "a": [1, 2]}}, "a": "{text}  kept"}
