@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 from hypothesis import settings
@@ -14,3 +15,19 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("ci", derandomize=True, deadline=None)
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+
+def pytest_collection() -> None:
+    """Collect tests without looking for garbage: next to all that is made then is kept."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage again, but of what the tests make.
+
+    The million objects of modules and test items live to the end; a full collection need not go
+    through them.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.enable()

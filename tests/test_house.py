@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -33,25 +35,75 @@ def private(path: Path) -> bool:
     return any(part.startswith("_") and part != "__init__" for part in parts)
 
 
+@dataclass(frozen=True)
+class Facts:
+    """What the tests ask of a module; its tree, of many thousand objects, is let go."""
+
+    exported: tuple[str, ...] | None
+    defined: frozenset[str]
+    bound: frozenset[str]
+    lazy: bool
+    documented: bool
+    bare: tuple[str, ...]
+
+
 @cache
-def tree_of(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
+def facts_of(path: Path) -> Facts:
+    """A module read once, however many tests ask."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return Facts(
+        exported=exported(tree),
+        defined=frozenset(defined(tree)),
+        bound=frozenset(bound(tree)),
+        lazy=any(
+            isinstance(node, ast.FunctionDef) and node.name == "__getattr__" for node in tree.body
+        ),
+        documented=bool(ast.get_docstring(tree)),
+        bare=tuple(bare(tree)),
+    )
 
 
-def exported(path: Path) -> list[str] | None:
-    for node in tree_of(path).body:
+def exported(tree: ast.Module) -> tuple[str, ...] | None:
+    """What `__all__` holds, or None."""
+    for node in tree.body:
         if isinstance(node, ast.Assign) and any(
             isinstance(target, ast.Name) and target.id == "__all__" for target in node.targets
         ):
-            return list(ast.literal_eval(node.value))
+            return tuple(ast.literal_eval(node.value))
     return None
 
 
-def defined(path: Path) -> set[str]:
+def defined(tree: ast.Module) -> set[str]:
     """Public classes and functions of a module."""
     kinds = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    names = {node.name for node in tree_of(path).body if isinstance(node, kinds)}
+    names = {node.name for node in tree.body if isinstance(node, kinds)}
     return {name for name in names if not name.startswith("_")}
+
+
+def bound(tree: ast.Module) -> Iterator[str]:
+    """Names that anything in the module binds."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield from (alias.asname or alias.name for alias in node.names)
+        elif isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+
+
+def bare(tree: ast.Module) -> Iterator[str]:
+    """Public classes, functions and methods without a docstring."""
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+            if not ast.get_docstring(node):
+                yield node.name
+            for item in node.body if isinstance(node, ast.ClassDef) else []:
+                if (
+                    isinstance(item, ast.FunctionDef)
+                    and not item.name.startswith("_")
+                    and not ast.get_docstring(item)
+                ):
+                    yield f"{node.name}.{item.name}"
 
 
 PUBLIC = [path for path in MODULES if not private(path)]
@@ -62,40 +114,26 @@ PLAIN = [path for path in PUBLIC if path.stem != "__init__" and path.stem not in
 @pytest.mark.parametrize("path", PUBLIC, ids=label)
 def test_exports_are_sorted_and_there(path: Path) -> None:
     """`__all__` holds each name once, in order, constants first; every name exists."""
-    names = exported(path)
+    facts = facts_of(path)
+    names = facts.exported
     if names is None:
         assert path.stem in {"__init__", *NO_EXPORTS}, "a public module must declare __all__"
         return
     assert len(set(names)) == len(names)
-    bound = {
-        name
-        for node in ast.walk(tree_of(path))
-        for name in (
-            [alias.asname or alias.name for alias in node.names]
-            if isinstance(node, ast.Import | ast.ImportFrom)
-            else [node.name]
-            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-            else [node.id]
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-            else []
-        )
-    }
-    lazy = any(
-        isinstance(node, ast.FunctionDef) and node.name == "__getattr__"
-        for node in tree_of(path).body
-    )
     submodules = (
         {child.stem for child in path.parent.iterdir()} if path.stem == "__init__" else set()
     )
-    assert lazy or set(names) <= bound | submodules, sorted(set(names) - bound)
+    found = facts.bound | submodules
+    assert facts.lazy or set(names) <= found, sorted(set(names) - found)
     kind = [(not name.isupper(), not name[:1].isupper(), name) for name in names]
-    assert kind == sorted(kind) or names == sorted(names), "sort __all__"
+    assert kind == sorted(kind) or list(names) == sorted(names), "sort __all__"
 
 
 @pytest.mark.parametrize("path", PLAIN, ids=label)
 def test_what_is_public_is_exported(path: Path) -> None:
     """A class or function is in `__all__`, or its name starts with "_"."""
-    assert defined(path) - set(exported(path) or []) == set()
+    facts = facts_of(path)
+    assert facts.defined - set(facts.exported or ()) == set()
 
 
 @pytest.mark.parametrize("path", MODULES, ids=label)
@@ -109,21 +147,9 @@ def test_files_stay_short(path: Path) -> None:
 @pytest.mark.parametrize("path", PUBLIC, ids=label)
 def test_everything_public_is_documented(path: Path) -> None:
     """Every public module, class, function and method has a docstring."""
-    tree = tree_of(path)
-    assert ast.get_docstring(tree), "the module has no docstring"
-    bare = []
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
-            if not ast.get_docstring(node):
-                bare.append(node.name)
-            for item in node.body if isinstance(node, ast.ClassDef) else []:
-                if (
-                    isinstance(item, ast.FunctionDef)
-                    and not item.name.startswith("_")
-                    and not ast.get_docstring(item)
-                ):
-                    bare.append(f"{node.name}.{item.name}")
-    assert bare == []
+    facts = facts_of(path)
+    assert facts.documented, "the module has no docstring"
+    assert facts.bare == ()
 
 
 def loaded_by(statement: str) -> set[str]:

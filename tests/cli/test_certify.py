@@ -52,7 +52,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("certify")
     write(folder / "train.csv", rows(400, 0))
     write(folder / "held.csv", rows(400, 1))
-    main(["fit", str(folder / "train.csv"), "-o", str(folder / "router.turnout")])
+    words = ["fit", str(folder / "train.csv"), "-m", "linear"]
+    main([*words, "-o", str(folder / "router.turnout")])
     return folder
 
 

@@ -15,12 +15,12 @@ from turnout.nn.balance import Sign
 from turnout.nn.gates import Bias, Gate, LinearScorer, Renormalised, Sigmoid, TopK
 
 sys.path.insert(0, str(Path(__file__).parent))
-from families import FAMILIES, inputs, run, tiny
+from families import FAMILIES, inputs, run, shared, tiny
 
 torch.set_num_threads(1)
 
 #: Families with a correction bias.
-BIASED = [name for name in FAMILIES if any(site.bias_name for site in sites(tiny(name)))]
+BIASED = [name for name in FAMILIES if any(site.bias_name for site in sites(shared(name)))]
 
 
 def collapsed(name: str) -> Any:

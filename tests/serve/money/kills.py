@@ -2,8 +2,8 @@
 
 Run as a program of its own, because it forks and must have no other threads. It prints, as JSON,
 how many points a worker was killed at and what was wrong afterwards. Its argument is `once`,
-`again` (the worker that puts things right is killed, too), or a mistake to make on purpose, with
-which something has to be found.
+`again` (the worker that puts things right is killed, too), or `mistakes`: each is made on purpose
+in a process of its own, something has to be found with it, and what was found is told by its name.
 """
 
 from __future__ import annotations
@@ -483,17 +483,27 @@ MISTAKES: dict[str, tuple[Callable[[], None], tuple[str, ...]]] = {
 }
 
 
+def with_mistake(folder: Path, name: str) -> dict[str, Any]:
+    """What a sweep finds in a process that makes a mistake."""
+    mistake, after = MISTAKES[name]
+
+    def task(say: Say) -> None:
+        mistake()
+        say(sweep(folder, after, again=mistake is freed_before_kept))
+
+    ((found,),), _ = child(task)
+    return dict(found)
+
+
 def main() -> None:
-    """Sweep once, again, or with the mistake that is named."""
+    """Sweep once, again, or with every mistake."""
     name = sys.argv[1]
     gc.disable()  # it would only copy pages of each child
     shared = "/dev/shm" if Path("/dev/shm").is_dir() else None
     folder = Path(tempfile.mkdtemp(dir=shared)) / "run"
     try:
-        if name in MISTAKES:
-            mistake, after = MISTAKES[name]
-            mistake()
-            found = sweep(folder, after, again=mistake is freed_before_kept)
+        if name == "mistakes":
+            found = {one: with_mistake(folder, one) for one in MISTAKES}
         elif name == "again":
             found = sweep(folder, step=13, again=True)
         else:

@@ -53,9 +53,8 @@ class Runs:
 
 @pytest.fixture(scope="module")
 def runs() -> Iterator[Runs]:
-    commands = {"once": ["kills.py", "once"], "again": ["kills.py", "again"]}
-    mistakes = {name: ["kills.py", name] for name in MISTAKES}
-    made = Runs({**commands, **mistakes, "storm": ["storm.py", "6", "20261128"]})
+    commands = {name: ["kills.py", name] for name in ("once", "again", "mistakes")}
+    made = Runs({**commands, "storm": ["storm.py", "6", "20261128"]})
     yield made
     made.stop()
 
@@ -77,7 +76,12 @@ def test_a_kill_during_recovery_is_put_right(runs: Runs) -> None:
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_in_the_order_of_things_is_found(runs: Runs, mistake: str) -> None:
     """Each rule of order is needed: without it some kill leaves something wrong."""
-    assert runs.of(mistake)["wrong"] != []
+    assert runs.of("mistakes")[mistake]["wrong"] != []
+
+
+def test_every_mistake_is_known(runs: Runs) -> None:
+    """Those listed here are all there are."""
+    assert list(runs.of("mistakes")) == MISTAKES
 
 
 def test_workers_killed_at_full_speed_lose_and_exceed_nothing(runs: Runs) -> None:
