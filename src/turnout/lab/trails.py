@@ -28,7 +28,7 @@ from turnout.lab.skills import DAYS, MONTHS, NAMES, TEMPLATES, UNITS
 from turnout.lab.tasks import held_out
 from turnout.lab.words import WORDS
 
-__all__ = ["ASKED", "SKILLS", "STEPS", "Question", "Step", "Trail", "questions", "read"]
+__all__ = ["ASKED", "SKILLS", "STEPS", "UNDONE", "Question", "Step", "Trail", "questions", "read"]
 
 #: Steps of each trail of a context.
 STEPS: Final = 3
@@ -48,6 +48,14 @@ SKILLS: Final = {
     "count": (_WORD, "{who} finds how often {of} has {b}"),
     "days": (_DAY, "{who} comes after {of} by {b} days"),
     "days back": (_DAY, "{who} comes before {of} by {b} days"),
+}
+#: Skill: the one that leads back from its right results.
+UNDONE: Final = {
+    "add": "subtract",
+    "subtract": "add",
+    "reverse": "reverse",
+    "days": "days back",
+    "days back": "days",
 }
 _PERSON, _GIVEN = r"(?P<{}>[A-Z]\w*)", r"(?P<b>[a-z0-9]+(?: to [a-z]+)?)"
 _FACTS: Final = {
@@ -101,13 +109,7 @@ class Step:
 
     def undone(self, result: str) -> Step | None:
         """The step that leads back from a right result, or None where there is none."""
-        back = {
-            "add": "subtract",
-            "subtract": "add",
-            "reverse": "reverse",
-            "days": "days back",
-            "days back": "days",
-        }.get(self.skill)
+        back = UNDONE.get(self.skill)
         return Step(back, self.given) if back and result else None
 
 

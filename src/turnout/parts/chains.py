@@ -291,10 +291,11 @@ def judged_table(
             seen = outcomes.take(others)
             other = fit_judge(seen.inputs, seen.answers, seen.quality, penalty=penalty)
         asked = [texts[int(i)] for i in rows]
+        prior = other.prior(asked)
         for j in range(m):
             cells = [""] * len(rows) if outcomes.answers is None else outcomes.answers[rows, j]
             said = [cell if isinstance(cell, str) else "" for cell in cells]
-            score[rows, j] = other.score(asked, said, np.full(len(rows), j))
+            score[rows, j] = other.score(asked, said, np.full(len(rows), j), prior)
     latency = np.zeros((n, m)) if outcomes.latency is None else outcomes.latency
     return (
         Played(

@@ -101,10 +101,15 @@ class Judge:
         features = self.before.features(texts, prompt_surface(texts))
         return _clip(features @ self.before.weight + self.before.bias)
 
-    def score(self, inputs: Inputs, answers: Sequence[str], column: Int) -> Float:
-        """Judged quality (n,) of one answer a row, given by destination `column` (n,)."""
+    def score(
+        self, inputs: Inputs, answers: Sequence[str], column: Int, known: Float | None = None
+    ) -> Float:
+        """Judged quality (n,) of one answer a row, given by destination `column` (n,).
+
+        `known` is `prior(inputs)`, where it is at hand.
+        """
         texts = texts_of(inputs)
-        prior = self.prior(texts)[np.arange(len(texts)), column]
+        prior = (self.prior(texts) if known is None else known)[np.arange(len(texts)), column]
         if self.after is None or not texts:
             return sigmoid(prior)
         features = self.after.features(answers, _beside(prior, texts, answers))
