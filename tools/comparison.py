@@ -52,8 +52,8 @@ Peers are routers of other packages, each in its own code on the same prompts, r
 costs; their times are taken inside their own process, with the encoder that turns a prompt into a
 vector and (in parentheses) without it. Those that only say which model to prefer are held to it,
 and of two models every threshold on the difference is tried. Labels: the fewest labelled prompts,
-of those tried, from which on the method is above prompt length, on two and on nine models. Every
-method at its own settings.
+of 100, 300, 1,000 and 3,000, from which on the method is above prompt length however the prompts
+were chosen (two choices), on two and on nine models. Every method at its own settings.
 Where all columns of tables are empty, destinations or questions are not those of tables of single
 answers: pipelines, retrievers, knowledge bases, teams, several calls for one request. There, as
 everywhere, *its figure* is the main one of the method's own claim, in small, with the band in which
@@ -205,7 +205,7 @@ def _labels(points: Sequence[dict[str, Any]], method: str) -> str:
     for table in ("routellm", "llmrouter"):
         curve, bar = (
             {
-                point["prompts"]: point["mean"]
+                point["prompts"]: point["values"]
                 for point in points
                 if (point["table"], point["protocol"]) == (table, "in domain")
                 and point["method"] == name
@@ -214,7 +214,8 @@ def _labels(points: Sequence[dict[str, Any]], method: str) -> str:
         )
         passed = ""
         for size in sorted(curve):
-            above = curve[size] is not None and curve[size] > (bar.get(size) or 0.0)
+            pairs = zip(curve[size], bar.get(size, ()), strict=True)
+            above = all(own is not None and own > other for own, other in pairs)
             passed = (passed or f"{size:,}") if above else ""
         told.append(passed or ("never" if curve else "-"))
     return "-" if told == ["-", "-"] else " / ".join(told)

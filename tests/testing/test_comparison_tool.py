@@ -107,22 +107,26 @@ def test_best_is_bold_and_no_better_than_length_is_in_parentheses(
 def test_labels_at_which_a_method_passes_length_and_stays_above(
     tool: ModuleType, tmp_path: Path
 ) -> None:
-    """From the learning curves where they are there, else a dash."""
+    """In every choice of prompts, from the learning curves where they are there; else a dash."""
     (tmp_path / "routers.json").write_text(json.dumps(document()))
     cell = -5
     rows = lines_of(tool.comparison("llms", lambda entry: entry.method, tmp_path))
     assert rows["[`linear`](linear)"][cell] == "-"
     curve = {
-        "prompt length": [0.5, 0.5, 0.5], "linear": [0.6, 0.4, 0.7], "knn": [0.1, 0.2, 0.3]
-    }  # fmt: skip
+        "prompt length": ([0.5, 0.4], [0.5, 0.5], [0.5, 0.5]),
+        "linear": ([0.6, 0.5], [0.9, 0.4], [0.7, 0.6]),
+        "length": ([0.6, 0.5], [0.6, 0.6], [0.7, 0.6]),
+        "knn": ([0.1, 0.2], [0.2, 0.4], [0.3, 0.1]),
+    }
     points = [
-        {"table": "llmrouter", "protocol": "in domain", "method": name, "prompts": n, "mean": mean}
-        for name, means in curve.items()
-        for n, mean in zip((100, 300, 1000), means, strict=True)
+        {"table": "llmrouter", "protocol": "in domain", "method": name, "prompts": n, "values": row}
+        for name, rows in curve.items()
+        for n, row in zip((100, 300, 1000), rows, strict=True)
     ]
     (tmp_path / "learning.json").write_text(json.dumps({"curves": {"points": points}}))
     rows = lines_of(tool.comparison("llms", lambda entry: entry.method, tmp_path))
     assert rows["[`linear`](linear)"][cell] == "- / 1,000"
+    assert rows["[`length`](length)"][cell] == "- / 100"
     assert rows["[`knn`](knn)"][cell] == "- / never"
 
 
