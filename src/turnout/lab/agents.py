@@ -19,7 +19,7 @@ a model reads a context or takes a question apart by itself, which these cannot.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -32,8 +32,8 @@ from turnout.lab.plans import PLANS
 from turnout.lab.trails import Question, Step, Trail, read
 from turnout.parts.priced import columns
 from turnout.parts.rounds.answers import f1
+from turnout.parts.rounds.asking import Worded, asked
 from turnout.parts.rounds.playing import Limits, Playing
-from turnout.parts.rounds.teams import most
 
 __all__ = ["CALLS", "WAYS", "Answering", "Prompting", "agents", "outcomes"]
 
@@ -46,9 +46,6 @@ WAYS: Final = {
 }
 #: Most calls an agent makes for a question of two trails.
 CALLS: Final = 18
-_WORDINGS: Final = 3
-
-_Asking = Generator[tuple[Call, ...], tuple[Reply, ...], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,49 +97,34 @@ class Prompting:
         found: list[str] = []
         try:
             if not trails:
-                return (yield from self._said(item))
+                return (yield from self._asked(Worded((item,))))
             for trail in trails:
                 found.append((yield from self._followed(trail)))
         except LimitReached:
             pass
         return ", ".join(text for text in found if text)
 
-    def _followed(self, trail: Trail) -> _Asking:
+    def _followed(self, trail: Trail) -> Play:
         if self.way == "at once":
-            return (yield from self._said(trail.request()))
+            return (yield from self._asked(Worded((trail.request(),))))
         found = trail.start
         for step in trail.steps:
-            found = yield from self._taken(step, found)
+            found = yield from self._asked(_worded(step, found))
             if not found:
                 break
         return found
 
-    def _taken(self, step: Step, found: str) -> _Asking:
-        """What a step leads to."""
-        if self.way == "in other words":
-            wordings = range(min(_WORDINGS, step.wordings))
-            replies = yield tuple(self._call(step.prompt(found, w)) for w in wordings)
-            return most([_text(reply) for reply in replies])
-        first = yield from self._said(step.prompt(found))
-        if self.way == "in steps":
-            return first
-        back = step.undone(first)
-        prompt = back.prompt(first) if back else step.prompt(found, 1)
-        holds = (yield from self._said(prompt)) == (found if back else first)
-        if holds:
-            return first
-        return (yield from self._said(step.prompt(found, 1 if back else 2))) or first
-
-    def _said(self, prompt: str) -> _Asking:
-        (reply,) = yield (self._call(prompt),)
-        return _text(reply)
-
-    def _call(self, prompt: str) -> Call:
-        return Call(to=self.to, prompt=prompt)
+    def _asked(self, worded: Worded) -> Play:
+        way = "once" if self.way in ("at once", "in steps") else self.way
+        return asked(way, self.to, worded)
 
 
-def _text(reply: Reply) -> str:
-    return "" if reply.failed else reply.text.strip()
+def _worded(step: Step, found: str) -> Worded:
+    def back(answer: str) -> tuple[str, str] | None:
+        undone = step.undone(answer)
+        return (undone.prompt(answer), found) if undone else None
+
+    return Worded(tuple(step.prompt(found, w) for w in range(step.wordings)), back)
 
 
 def agents() -> tuple[Prompting, ...]:

@@ -22,9 +22,11 @@ at inference too. A model that is down is never drawn. A team that says nothing 
 Knob: `rate`, quality given up per unit of cost. One cascade is trained for each of `cost_rates`;
 `Budget(price=p)` takes the greatest rate that is at most p, or the least.
 
-What a laptop cannot show: whether roles and debate help, for the laboratory's models read bare
-requests only. With `Plain` wording a way of working is how the steps of a request are shared out
-and voted on, and roles change nothing; with `Chat` they are prompts.
+Wordings: with `Chat` roles are prompts. Models that read bare requests only cannot be told who they
+are: with `Plain` a way of working is how the steps of a request are shared out and voted on, and
+roles change nothing; with `Asking` a role is how its agent asks a step, once, in several wordings
+or with a check. Such roles do matter, but here the cascade does not learn them surely (its claim).
+What a laptop cannot show: whether roles that are prompts help.
 
 Differs from the paper: see `CARD.differs`. Cost: a play one pass of the cascade, some
 milliseconds; training O(updates * batch * agents) plays.
@@ -55,12 +57,12 @@ from turnout.core import (
     Budget,
     Card,
     InputError,
-    LimitReached,
     Outcomes,
     Play,
     Pool,
     _check,
 )
+from turnout.parts.rounds.asking import Asking
 from turnout.parts.rounds.playing import Ask, Limits, drive
 from turnout.parts.rounds.recorded import Recorded, admitted, price_of
 from turnout.parts.rounds.teams import MODES, ROLES, Chat, Member, Plain, TaskRoles, Team
@@ -96,7 +98,8 @@ CARD = Card(
         "`consistent=True` makes them agree.",
         "Fusion layers that the published code builds and never uses are left out.",
         "Texts are hashed words by default, and the roles a small library of its own.",
-        "With `Plain` wording the last node is a vote without a call.",
+        "With `Plain` and `Asking` wording the last node is a vote without a call.",
+        "With `Asking` wording a role is no prompt but how often and how a step is asked.",
     ),
     needs=("torch",),
     properties=("multi_step", "reads_inputs"),
@@ -119,7 +122,7 @@ class FittedMasRouter:
     weights : tuple of dict
         Arrays by name, one dict a cascade.
     tasks : tuple of TaskRoles
-    wording : Plain or Chat
+    wording : Plain, Asking or Chat
     shape : tuple of int
         Length of a vector, hidden units, most agents.
     encoder : str
@@ -132,7 +135,7 @@ class FittedMasRouter:
     rates: tuple[float, ...]
     weights: tuple[dict[str, NDArray[Any]], ...]
     tasks: tuple[TaskRoles, ...]
-    wording: Plain | Chat
+    wording: Plain | Asking | Chat
     shape: tuple[int, int, int]
     encoder: str = "hashed"
     consistent: bool = False
@@ -171,12 +174,9 @@ class FittedMasRouter:
         return _team(choice, self.tasks, among)
 
     def play(self, item: str, pool: Pool, *, budget: Budget, rng: Generator) -> Play:
-        """The steps for one request."""
+        """The steps for one request; out of calls, what was said last is the answer."""
         team = self.team(item, pool, budget=budget, rng=rng if self.draw else None)
-        try:
-            return (yield from self.wording.perform(item, team))
-        except LimitReached:
-            return ""
+        return (yield from self.wording.perform(item, team))
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ class MasRouter:
         Quality per unit of cost, one cascade each, >= 0. The paper has 100 to 500 per US$.
     tasks : tuple of TaskRoles
         Kinds of request; () makes one of each group of the table, with the same roles.
-    wording : Plain or Chat
+    wording : Plain, Asking or Chat
         How a team is spoken to.
     most : int
         Most agents, >= 1.
@@ -214,7 +214,7 @@ class MasRouter:
 
     cost_rates: tuple[float, ...] = (100.0,)
     tasks: tuple[TaskRoles, ...] = ()
-    wording: Plain | Chat = field(default_factory=Plain)
+    wording: Plain | Asking | Chat = field(default_factory=Plain)
     most: int = 6
     updates: int = 200
     batch: int = 16

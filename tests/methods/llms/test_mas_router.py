@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from turnout.core import Budget, Call, InputError, Outcomes, Pool, Reply
 from turnout.llms import mas_router
-from turnout.llms.mas_router import FittedMasRouter, MasRouter, TaskRoles
-from turnout.parts.rounds.playing import run
+from turnout.llms.mas_router import ROLES, FittedMasRouter, MasRouter, TaskRoles
+from turnout.parts.rounds.asking import Asking, Phrasing
+from turnout.parts.rounds.playing import Limits, run
 from turnout.parts.rounds.teams import MODES, Chat, Member, Plain, Role, Team, most
 from turnout.testing import strategies
 from turnout.testing.strategies import StrategyCase, StrategySubject
@@ -73,6 +76,68 @@ def test_a_chatting_team_that_is_drawn_keeps_the_contract(check) -> None:
     )
     found = strategies.run_check(StrategySubject(case, mas_router.CARD), check)
     assert found.status in ("passed", "skipped"), found.message
+
+
+ADDING = Phrasing(
+    ("Add {x} and {y}", "What is {x} + {y}?", "Sum {x}, {y}"), back="Take {y} from {it}", to="x"
+)
+
+
+ADDER = Pool(names=("adder",))
+
+
+@pytest.mark.parametrize("check", strategies.CHECKS, ids=lambda check: check.name)
+def test_a_team_whose_roles_ask_in_their_ways_keeps_the_contract(check) -> None:
+    """With asking wording too; it is saved with its phrasings."""
+    case = StrategyCase(
+        make=lambda: small(wording=Asking((ADDING,))), ask=world, items=ITEMS, pool=POOL
+    )
+    found = strategies.run_check(StrategySubject(case, mas_router.CARD), check)
+    assert found.status in ("passed", "skipped"), found.message
+
+
+@pytest.mark.parametrize("role", ["Solver", "Expert"])
+def test_it_learns_how_to_ask(role: str) -> None:
+    """Where only the first wording is answered rightly, and where it alone is not."""
+
+    def ask(call: Call) -> Reply:
+        x, y = (int(word) for word in re.findall(r"[0-9]+", call.prompt))
+        right = call.prompt.startswith("Add") == (role == "Solver")
+        return Reply(text=str(x + y) if right else "0", cost=1.0)
+
+    roles = tuple(each for each in ROLES if each.name in ("Solver", "Expert"))
+    recipe = MasRouter(
+        cost_rates=(0.01,),
+        tasks=(TaskRoles("sum", roles=roles),),
+        wording=Asking((ADDING,)),
+        updates=6,
+        batch=8,
+        d=32,
+        h=8,
+        most=1,
+    )
+    router = recipe.train(
+        ("Add 2 and 3", "Add 4 and 5"),
+        None,
+        lambda place, answer: float(answer == ("5", "9")[place]),
+        ask,
+        ADDER,
+        rng=np.random.default_rng(0),
+    )
+    (member,) = router.team("Add 7 and 1", ADDER).members
+    assert member.role.name == role
+    assert run(router, "Add 7 and 1", ask, ADDER, rng=np.random.default_rng(0)).answer == "8"
+
+
+@pytest.mark.parametrize(("way", "said"), [("in other words", 0), ("checked", 1)])
+def test_a_limit_ends_a_team_that_asks_often(way: str, said: int) -> None:
+    """A round that does not fit is not begun; what was said last before is the answer."""
+    router = small(wording=Asking((ADDING,), ways=(("Solver", way),)))
+    solver = next(role for role in ROLES if role.name == "Solver")
+    one = replace(router, tasks=(TaskRoles("sum", roles=(solver,)),) * 2)
+    found = run(one, ITEMS[0], world, POOL, rng=np.random.default_rng(0), limits=Limits(calls=1))
+    assert (found.stopped, len(found.calls)) == ("calls", said)
+    assert [found.answer] == ([reply.text for reply in found.replies] or [""])
 
 
 def played(mode: str, wording, item: str = "Start", models: str = "ab", ask=None):

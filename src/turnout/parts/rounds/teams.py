@@ -5,6 +5,7 @@ role on a destination. Two wordings play them. `Chat` is for destinations that f
 instructions: roles, what others said, and a last node, on the commonest model of the team, that
 settles on one answer. `Plain` is for destinations that read a bare request and nothing else: an
 agent asks the request, or its steps one after another (`parts.rounds.clauses`), and the team votes.
+Roles say nothing there; `parts.rounds.asking.Asking` plays as `Plain`, and a role is how to ask.
 
 =============  ==================================  =====================================
 way            Chat                                Plain
