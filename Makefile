@@ -36,8 +36,9 @@ demo: $(VENV)/.light ## the main job end to end: ask, grade, fit, draw, serve
 
 setup: $(VENV)/.full ## .venv with everything
 
+# bytecode is kept, whatever the environment says: hundreds of processes import the package anew
 test: setup ## the whole test suite
-	@$(BIN)/python -m pytest $(ARGS)
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest $(ARGS)
 
 check: setup ## style, types, boundaries, generated pages
 	$(BIN)/ruff check .
