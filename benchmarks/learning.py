@@ -90,6 +90,13 @@ def _run_curves(options: argparse.Namespace, folder: Path, console: Console) -> 
     }
 
 
+def _kept() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if RESULTS.is_file():
+        found = json.loads(RESULTS.read_text(encoding="utf-8"))
+    return found
+
+
 def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     """The kept curves with new points in place of old ones of the same.
 
@@ -180,6 +187,14 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         folder = _check(options)
         asked = (options.folds, options.seeds)
+        settings = {
+            "seed": options.seed,
+            "folds": asked[0],
+            "seeds": asked[1],
+            "quick": options.quick,
+        }
+        if options.write:
+            merged(_kept(), {"settings": settings})  # refuses before minutes of work, not after
         for part, run in zip(PARTS, (_run_curves, _run_newcomer), strict=True):
             if options.part in (None, part):
                 usual = (2, 2) if options.quick else (5, 3) if part == "curves" else (3, 10)
@@ -187,18 +202,11 @@ def main(arguments: list[str] | None = None) -> int:
                     one or other for one, other in zip(asked, usual, strict=True)
                 )
                 found[part] = run(options, folder, console)
-        settings = {
-            "seed": options.seed,
-            "folds": asked[0],
-            "seeds": asked[1],
-            "quick": options.quick,
-        }
         document = _plain({"settings": settings, **found})
         if options.json:
             output.write_json("--json", options.json, document)
         if options.write:
-            old = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
-            output.write_json("--write", RESULTS, merged(old, document))
+            output.write_json("--write", RESULTS, merged(_kept(), document))
     except TurnoutError as error:
         Console(stderr=True).print(f"error: {error}", markup=False, soft_wrap=True)
         return 2

@@ -253,7 +253,7 @@ def decide(
 def imports_of(source: str) -> frozenset[str]:
     """Modules of this package that a Python file imports, without the package's name.
 
-    `from turnout.parts import words` counts as `parts.texts.words`.
+    `from turnout.parts.texts import words` counts as `parts.texts.words`.
     """
     found = set()
     for node in ast.walk(ast.parse(source)):
